@@ -1,0 +1,26 @@
+//! The words that all of Bastide shares: ids, names, addresses, secrets, the ticket, the view of the
+//! cluster, and the wire types of the control protocol.
+//!
+//! Everything here is parsed once, at the door, into a type that cannot hold two spellings of one
+//! thing. This crate never opens a socket, reads a clock, draws randomness or does cryptography.
+
+mod ids;
+mod keys;
+mod names;
+mod plan;
+mod secret;
+mod ticket;
+mod time;
+pub mod v1;
+mod view;
+
+pub use ids::{ClusterId, IdError, NodeId, TicketId};
+pub use keys::{DiscoveryKey, KeyError, SigningKey, WireGuardKey};
+pub use names::{Arch, ClusterName, NameError, NodeName, ServiceName, SiteName, StackName};
+pub use plan::{AddressPlan, PlanError, ports};
+pub use secret::Secret;
+pub use ticket::{CONTROLLERS_MAX, CaPin, Ticket, TicketError};
+pub use time::UnixTime;
+pub use view::{
+    ClusterRecord, Controller, EntryKey, NodeRecord, Revision, View, ViewEntries, ViewError,
+};

@@ -1,0 +1,88 @@
+//! Wall-clock time as the control plane keeps it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Milliseconds since 1970-01-01 00:00 UTC. Always passed in, never read here.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// The start of the epoch: before anything that happened.
+    pub const EPOCH: Self = Self(0);
+
+    /// Wraps milliseconds since the epoch.
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Returns milliseconds since the epoch.
+    pub fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Returns whole seconds since the epoch.
+    pub fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Returns the time `by` later; saturates at the end of time.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// Returns how long after `earlier` this is; zero if it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for UnixTime {
+    /// RFC 3339 in UTC with milliseconds, by the civil-from-days algorithm (Howard Hinnant,
+    /// "chrono-Compatible Low-Level Date Algorithms").
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+        let (second, milli) = (ms / 1000 % 60, ms % 1000);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_prints_as_rfc_3339() {
+        assert_eq!(UnixTime::EPOCH.to_string(), "1970-01-01T00:00:00.000Z");
+        let leap = UnixTime::from_millis(1_709_210_096_789);
+        assert_eq!(leap.to_string(), "2024-02-29T12:34:56.789Z");
+        assert_eq!(
+            UnixTime::from_millis(1_795_219_199_999).to_string(),
+            "2026-11-20T23:59:59.999Z"
+        );
+    }
+}
