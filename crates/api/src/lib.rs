@@ -9,6 +9,7 @@ mod keys;
 mod names;
 mod plan;
 mod secret;
+pub mod status;
 mod ticket;
 mod time;
 pub mod v1;

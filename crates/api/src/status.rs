@@ -1,0 +1,83 @@
+//! What `bastide status --json` and `bastide ps --json` print: the agent's picture of the cluster.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::v1::PathFact;
+use crate::{ClusterName, NodeId, NodeName, Revision, ServiceName, SiteName, StackName};
+
+/// The cluster as one agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node that tells this.
+    pub node: NodeId,
+    /// The cluster's name.
+    pub cluster: ClusterName,
+    /// The revision of its view.
+    pub revision: Revision,
+    /// Whether a controller answers it now.
+    pub controller: bool,
+    /// The nodes, sorted by name.
+    pub nodes: Vec<NodeStatus>,
+    /// The stacks, sorted by name.
+    pub stacks: Vec<StackStatus>,
+    /// What is wrong: what, and the command that mends it.
+    pub troubles: Vec<String>,
+}
+
+/// A node, as another or it itself sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it stands.
+    pub site: SiteName,
+    /// Its mesh address.
+    pub address: Ipv4Addr,
+    /// Whether it runs the control plane.
+    pub controller: bool,
+    /// How it is reached; `None` for the node that tells.
+    pub path: Option<PathFact>,
+    /// Whether its container engine is a member of the Swarm.
+    pub swarm: bool,
+    /// Whether it can be reached now; true for the node that tells.
+    pub alive: bool,
+}
+
+/// A stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackStatus {
+    /// Its name.
+    pub name: StackName,
+    /// Its services, sorted by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// A service of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// How many healthy tasks there should be.
+    pub wanted: u32,
+    /// How many there are on nodes that can be reached.
+    pub healthy: u32,
+    /// Its tasks.
+    pub tasks: Vec<TaskStatus>,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// The node that runs it.
+    pub node: NodeName,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Whether it should be sent traffic.
+    pub healthy: bool,
+    /// Whether its node can be reached now.
+    pub reachable: bool,
+}
