@@ -23,5 +23,6 @@ pub use secret::Secret;
 pub use ticket::{CONTROLLERS_MAX, CaPin, Ticket, TicketError};
 pub use time::UnixTime;
 pub use view::{
-    ClusterRecord, Controller, EntryKey, NodeRecord, Revision, View, ViewEntries, ViewError,
+    ClusterRecord, Controller, EntryKey, NodeRecord, Revision, SwarmSettings, View, ViewEntries,
+    ViewError,
 };

@@ -72,6 +72,29 @@ pub struct ClusterRecord {
     pub plan: AddressPlan,
     /// The controllers, in the order in which to try them.
     pub controllers: Vec<Controller>,
+    /// How its Swarm is driven.
+    #[serde(default)]
+    pub swarm: SwarmSettings,
+}
+
+/// How the Swarm is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmSettings {
+    /// The dispatcher's heartbeat in milliseconds; a node is down after three missed ones.
+    pub heartbeat_ms: u64,
+    /// How long, in milliseconds, a returned node must be stable before services are spread over it
+    /// again.
+    pub rebalance_after_ms: u64,
+}
+
+impl Default for SwarmSettings {
+    /// Swarm's own heartbeat of 5 s; ten minutes of stability.
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 5_000,
+            rebalance_after_ms: 600_000,
+        }
+    }
 }
 
 /// A host that runs the control plane.
