@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The agent: one loop per host that keeps mesh, names, firewall and container engine in step with
+//! the control plane.
+//!
+//! ```text
+//! controller --watch--> view, facts --core--> peers, routes, rules, steps --run--> kernel, engine
+//!      ^                                                                              |
+//!      +------------------------- report: endpoints, tasks, paths <-------------------+
+//! ```
+//!
+//! It never decides what the cluster should be, never drops a peer because the control plane is
+//! silent, and never changes a host without writing down how to put it back.
+
+#![forbid(unsafe_code)]
+
+mod core;

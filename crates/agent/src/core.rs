@@ -1,0 +1,5 @@
+//! What the agent decides, without a clock, a socket or a file.
+
+pub mod desired;
+pub mod journal;
+pub mod schedule;
