@@ -1,0 +1,3 @@
+//! What does: sockets, the TUN device, threads and clocks.
+
+pub mod device;
