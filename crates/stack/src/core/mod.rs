@@ -3,3 +3,4 @@
 pub mod compose;
 pub mod image;
 pub mod model;
+mod yaml;
