@@ -371,6 +371,7 @@ fn no_stack_takes_the_name_under_which_nodes_are_found() {
 
 #[test]
 fn damaged_files_never_panic() {
+    const DAMAGE: &[u8] = b"{}[]:&*!|>'\"%@`-? \n\t#,\0$";
     let whole = include_bytes!("full.yaml");
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = |below: usize| {
@@ -385,7 +386,7 @@ fn damaged_files_never_panic() {
         for _ in 0..=next(4) {
             let at = next(bytes.len());
             match next(3) {
-                0 => bytes[at] = b"{}[]:&*!|>'\"%@`-? \n\t#,\0$"[next(27)],
+                0 => bytes[at] = DAMAGE[next(DAMAGE.len())],
                 1 => drop(bytes.remove(at)),
                 _ => bytes.truncate(at.max(1)),
             }
