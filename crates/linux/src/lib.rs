@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The kernel's interfaces: netlink, nftables, namespaces, processes, control groups, mounts,
+//! capture, TUN and UDP batches, locked memory. Each module wraps one of them, thinly, with
+//! arguments and results of our own types. This is the only crate with `unsafe`.
+//!
+//! It never decides anything: what to change in the kernel, and when, is for its callers. It never
+//! reads the environment or prints, and it never forks and runs Rust code in the child.
+
+pub mod clock;
+pub mod file;
+pub mod host;
+pub mod memory;
+pub mod namespace;
+pub mod netlink;
+pub mod nft;
+pub mod sysctl;
+
+#[cfg(test)]
+mod test_support;
