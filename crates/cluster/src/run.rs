@@ -1,0 +1,4 @@
+//! What does: the loop's body for an engine, and the host's packet filter.
+
+pub mod filter;
+pub mod reconcile;
