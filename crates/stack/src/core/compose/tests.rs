@@ -384,7 +384,10 @@ fn damaged_files_never_panic() {
     for _ in 0..3_000 {
         let mut bytes = whole.to_vec();
         for _ in 0..=next(4) {
-            let at = next(bytes.len());
+            let at = next(bytes.len().max(1));
+            if bytes.is_empty() {
+                break;
+            }
             match next(3) {
                 0 => bytes[at] = DAMAGE[next(DAMAGE.len())],
                 1 => drop(bytes.remove(at)),
