@@ -1,1 +1,32 @@
-//! Placeholder.
+//! An ordered map with atomic, compared batches, and the barrier through which every value passes
+//! on its way there.
+//!
+//! A [`Store`] keeps bytes under keys, counts commits, and can tell what changed since one of them;
+//! [`RedbStore`] is the store of a single controller, on disk or in memory. [`Unsealed`] holds the
+//! keyring: values are sealed before they reach a store and opened after they leave it.
+//!
+//! ```text
+//!   decision --plain--> Unsealed::seal --sealed--> Transaction --fsync--> disk
+//!   handler <--plain--- OpenSnapshot  <--sealed--- Snapshot    <--------- disk
+//!   seal (key file) --wraps--> root key --seals--> keyring --derives--> a key per table
+//! ```
+//!
+//! This crate never stores a plain value or a plain key, never decides who may read, and never
+//! blocks a reader behind a writer. Keys (paths) are stored in clear.
+
+#![forbid(unsafe_code)]
+
+mod barrier;
+mod log;
+mod map;
+mod redb;
+mod seal;
+
+pub use self::redb::RedbStore;
+pub use barrier::{Barrier, BarrierError, OpenSnapshot, Unsealed};
+pub use log::Compacted;
+pub use map::{
+    Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,
+    Transaction,
+};
+pub use seal::{DevSeal, KeyFileSeal, Seal, SealError};
