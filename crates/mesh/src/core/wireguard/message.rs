@@ -63,15 +63,19 @@ pub enum Message {
 pub fn parse(datagram: &[u8]) -> Option<Message> {
     let kind = word(datagram, 0)?;
     match (kind, datagram.len()) {
-        (TYPE_DATA, DATA_LEN_MIN..) => Some(Message::Data { receiver: word(datagram, 4)? }),
-        (TYPE_INITIATION, INITIATION_LEN) => {
-            Some(Message::Initiation { sender: word(datagram, 4)? })
-        }
+        (TYPE_DATA, DATA_LEN_MIN..) => Some(Message::Data {
+            receiver: word(datagram, 4)?,
+        }),
+        (TYPE_INITIATION, INITIATION_LEN) => Some(Message::Initiation {
+            sender: word(datagram, 4)?,
+        }),
         (TYPE_RESPONSE, RESPONSE_LEN) => Some(Message::Response {
             sender: word(datagram, 4)?,
             receiver: word(datagram, 8)?,
         }),
-        (TYPE_COOKIE, COOKIE_LEN) => Some(Message::Cookie { receiver: word(datagram, 4)? }),
+        (TYPE_COOKIE, COOKIE_LEN) => Some(Message::Cookie {
+            receiver: word(datagram, 4)?,
+        }),
         _ => None,
     }
 }

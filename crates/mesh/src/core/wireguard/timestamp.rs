@@ -20,7 +20,10 @@ impl Tai64N {
     /// Returns the label of `time`, rounded down to the grain.
     pub fn at(time: UnixTime) -> Self {
         let millis = u32::try_from(time.as_millis() % 1000).expect("below 1000");
-        Self::compose(BASE.saturating_add(time.as_secs()), millis * 1_000_000 / GRAIN_NS * GRAIN_NS)
+        Self::compose(
+            BASE.saturating_add(time.as_secs()),
+            millis * 1_000_000 / GRAIN_NS * GRAIN_NS,
+        )
     }
 
     /// Wraps the bytes of a message or a file. Any bytes are a label; they compare as they are.

@@ -45,7 +45,12 @@ pub trait Companion: Send + 'static {
 pub struct Alone;
 
 impl Companion for Alone {
-    fn handle_datagram(&mut self, _now: Instant, _from: SocketAddr, _datagram: &mut [u8]) -> Action {
+    fn handle_datagram(
+        &mut self,
+        _now: Instant,
+        _from: SocketAddr,
+        _datagram: &mut [u8],
+    ) -> Action {
         Action::Done
     }
 

@@ -16,8 +16,19 @@ fn each_message_is_known_by_type_and_length() {
         datagram[1] = 1;
         assert_eq!(parse(&datagram), None, "a reserved byte is set");
     };
-    check(INITIATION_LEN, Message::Initiation { sender: 0x0102_0304 });
-    check(RESPONSE_LEN, Message::Response { sender: 1, receiver: u32::MAX });
+    check(
+        INITIATION_LEN,
+        Message::Initiation {
+            sender: 0x0102_0304,
+        },
+    );
+    check(
+        RESPONSE_LEN,
+        Message::Response {
+            sender: 1,
+            receiver: u32::MAX,
+        },
+    );
     check(COOKIE_LEN, Message::Cookie { receiver: 9 });
     check(DATA_LEN_MIN, Message::Data { receiver: 9 });
     check(1452, Message::Data { receiver: 9 });
@@ -39,10 +50,19 @@ fn a_datagram_of_a_wrong_length_is_not_wireguard() {
 
 #[test]
 fn mac1_tells_whom_an_initiation_is_for() {
-    let (ours, theirs) = (WireGuardKey::from_bytes([1; 32]), WireGuardKey::from_bytes([2; 32]));
+    let (ours, theirs) = (
+        WireGuardKey::from_bytes([1; 32]),
+        WireGuardKey::from_bytes([2; 32]),
+    );
     for (len, message) in [
         (INITIATION_LEN, Message::Initiation { sender: 5 }),
-        (RESPONSE_LEN, Message::Response { sender: 5, receiver: 6 }),
+        (
+            RESPONSE_LEN,
+            Message::Response {
+                sender: 5,
+                receiver: 6,
+            },
+        ),
     ] {
         let mut datagram = signed(len, message, &ours);
         assert!(mac1_is_for(&datagram, &ours));
