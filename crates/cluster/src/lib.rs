@@ -15,6 +15,7 @@
 
 pub mod core;
 pub mod engine;
+pub mod images;
 pub mod run;
 
 pub use crate::core::firewall;
