@@ -1,1 +1,29 @@
-//! Placeholder.
+//! Formats and signatures of the cluster's identities: its certificate authority, node certificates
+//! with SPIFFE names, and the signature over the view. Who may have what is decided elsewhere; here a
+//! decision becomes bytes, and foreign bytes become a value that only a successful check can make.
+//!
+//! ```text
+//!   node: Identity --csr--> ProvenKey --Authority::sign_node--> certificate (24 h, SPIFFE name)
+//!   peer: certificate --Roots::verify--> PeerIdentity { cluster, role, node }
+//!   controller: ViewEntries --ViewSigner::sign--> signature --verify_view--> Verified<ViewEntries>
+//! ```
+//!
+//! This crate never stores anything, never reads a clock, and never opens a socket. Times and serial
+//! numbers are passed in; keys are drawn from the system's random source.
+
+#![forbid(unsafe_code)]
+
+mod authority;
+mod identity;
+mod peer;
+mod proof;
+mod view;
+
+pub use authority::{Authority, AuthorityError, Issued, Validity};
+pub use identity::{Identity, IdentityError, certificate_chain};
+pub use peer::{Claim, PeerError, PeerIdentity, Role, Roots, RootsError, certificate_lifetime};
+pub use proof::{ProofError, ProvenKey};
+pub use view::{Verified, ViewSignatureError, ViewSigner, verify_view};
+
+/// Most bytes of a certificate request or a certificate in PEM. Ours have less than 1,200.
+pub const PEM_BYTES_MAX: usize = 8 * 1024;
