@@ -1,0 +1,3 @@
+//! Auth methods: what proves who asks.
+
+pub mod userpass;

@@ -1,0 +1,239 @@
+//! A batch in the making: a snapshot, what was read of it, and what will be written over it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bastide_api::{Secret, UnixTime};
+use bastide_store::{Batch, Compare, Key, KeyRange, Op, OpenSnapshot, Table};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroize;
+
+use crate::core::entropy::Entropy;
+use crate::core::facts::Observation;
+use crate::core::refusal::{Refusal, Work};
+
+/// Largest stored value, in bytes, before it is sealed.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Most keys that one decision reads of a range.
+pub const RANGE_KEYS_MAX: usize = 100_000;
+
+/// A batch in the making. Reads see the writes made before them; every read becomes a compare, so
+/// that what is decided here holds when it is committed.
+pub struct Draft<'s> {
+    source: &'s OpenSnapshot,
+    now: UnixTime,
+    entropy: Entropy,
+    reads: BTreeSet<KeyRange>,
+    writes: BTreeMap<Key, Option<Vec<u8>>>,
+    observations: Vec<Observation>,
+    results: &'s [WorkResult],
+    next_result: usize,
+}
+
+/// What became of one piece of slow work.
+pub struct WorkResult(pub Secret<Vec<u8>>);
+
+/// A state of the draft to which it can return.
+pub struct Mark {
+    writes: BTreeMap<Key, Option<Vec<u8>>>,
+    observations: usize,
+}
+
+impl<'s> Draft<'s> {
+    /// Begins a draft on a snapshot. `results` are those of the work that earlier attempts at the
+    /// same decision asked for, in the order in which they asked.
+    pub fn new(
+        source: &'s OpenSnapshot,
+        now: UnixTime,
+        entropy: Entropy,
+        results: &'s [WorkResult],
+    ) -> Self {
+        Self {
+            source,
+            now,
+            entropy,
+            reads: BTreeSet::new(),
+            writes: BTreeMap::new(),
+            observations: Vec::new(),
+            results,
+            next_result: 0,
+        }
+    }
+
+    /// Returns the time that the decision is made at.
+    pub fn now(&self) -> UnixTime {
+        self.now
+    }
+
+    /// Returns the randomness of this decision.
+    pub fn entropy(&mut self) -> &mut Entropy {
+        &mut self.entropy
+    }
+
+    /// Returns the snapshot that the draft stands on.
+    pub fn source(&self) -> &'s OpenSnapshot {
+        self.source
+    }
+
+    /// Returns a key's value.
+    pub fn get(&mut self, key: &Key) -> Result<Option<Secret<Vec<u8>>>, Refusal> {
+        if let Some(written) = self.writes.get(key) {
+            return Ok(written.clone().map(Secret::new));
+        }
+        self.reads.insert(KeyRange::one(key));
+        Ok(self.source.get(key)?)
+    }
+
+    /// Returns whether a key has a value.
+    pub fn has(&mut self, key: &Key) -> Result<bool, Refusal> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// Returns a key's value, parsed.
+    pub fn load<T: DeserializeOwned>(&mut self, key: &Key) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.get(key)? else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_slice(text.expose());
+        parsed
+            .map(Some)
+            .map_err(|error| Refusal::corrupt("value", error))
+    }
+
+    /// Writes a value.
+    pub fn put(&mut self, key: Key, value: Vec<u8>) -> Result<(), Refusal> {
+        if VALUE_BYTES_MAX < value.len() {
+            return Err(Refusal::invalid(format!(
+                "value is larger than {VALUE_BYTES_MAX} bytes"
+            )));
+        }
+        self.writes.insert(key, Some(value));
+        Ok(())
+    }
+
+    /// Writes a value as JSON.
+    pub fn save<T: Serialize>(&mut self, key: Key, value: &T) -> Result<(), Refusal> {
+        let text = serde_json::to_vec(value).expect("stored types are plain JSON");
+        self.put(key, text)
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, key: Key) {
+        self.writes.insert(key, None);
+    }
+
+    /// Returns the first `limit` keys of a range, in order, without their values.
+    pub fn keys(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<Key>, Refusal> {
+        self.reads.insert(range.clone());
+        let written = self.written_in(range);
+        let gone = written.values().filter(|value| value.is_none()).count();
+        let stored = self.source.keys(range, limit.saturating_add(gone))?;
+        let mut keys: BTreeSet<Key> = stored.into_iter().collect();
+        for (key, value) in written {
+            if value.is_some() {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        Ok(keys.into_iter().take(limit).collect())
+    }
+
+    /// Returns the first `limit` keys of a range and their values, in order.
+    pub fn range(
+        &mut self,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Key, Secret<Vec<u8>>)>, Refusal> {
+        let keys = self.keys(range, limit)?;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = match self.writes.get(&key) {
+                Some(Some(written)) => Secret::new(written.clone()),
+                _ => self
+                    .source
+                    .get(&key)?
+                    .ok_or_else(|| Refusal::corrupt("key", "listed but absent"))?,
+            };
+            found.push((key, value));
+        }
+        Ok(found)
+    }
+
+    fn written_in(&self, range: &KeyRange) -> BTreeMap<&Key, &Option<Vec<u8>>> {
+        self.writes
+            .iter()
+            .filter(|(key, _)| range.contains(key))
+            .collect()
+    }
+
+    /// Notes what was observed; it is taken in after the commit.
+    pub fn observe(&mut self, observation: Observation) {
+        self.observations.push(observation);
+    }
+
+    /// Returns the result of slow work; the first time it asks for it, and the decision ends there.
+    pub fn work(&mut self, work: Work) -> Result<&'s Secret<Vec<u8>>, Refusal> {
+        let at = self.next_result;
+        self.next_result += 1;
+        match self.results.get(at) {
+            Some(result) => Ok(&result.0),
+            None => Err(Refusal::Needs(work)),
+        }
+    }
+
+    /// Returns a mark for [`Self::return_to`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            writes: self.writes.clone(),
+            observations: self.observations.len(),
+        }
+    }
+
+    /// Takes back the writes and observations since `mark`. What was read stays compared.
+    pub fn return_to(&mut self, mark: Mark) {
+        self.writes = mark.writes;
+        self.observations.truncate(mark.observations);
+    }
+
+    /// Returns whether anything was written.
+    pub fn is_written(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// Ends the draft: a batch of its writes, compared with all that it read, and what it observed.
+    /// Without writes nothing is compared: what was read was true at one moment.
+    pub fn finish(mut self) -> (Batch, Vec<Observation>) {
+        let writes = std::mem::take(&mut self.writes);
+        let observations = std::mem::take(&mut self.observations);
+        let mut batch = Batch::default();
+        if !writes.is_empty() {
+            let since = self.source.revision();
+            batch.compares = std::mem::take(&mut self.reads)
+                .into_iter()
+                .map(|range| Compare::Unchanged { range, since })
+                .collect();
+        }
+        batch.ops = writes
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(value) => Op::Put(key, value),
+                None => Op::Delete(key),
+            })
+            .collect();
+        (batch, observations)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        for value in self.writes.values_mut().flatten() {
+            value.zeroize();
+        }
+    }
+}
+
+/// A key of a table made of parts that follow each other.
+pub fn key(table: Table, parts: &[&[u8]]) -> Key {
+    Key::new(table, parts.concat())
+}

@@ -1,0 +1,3 @@
+//! Engines: what grants things.
+
+pub mod kv1;

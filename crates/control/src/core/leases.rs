@@ -1,0 +1,306 @@
+//! Leases: everything granted that expires, ordered by when it does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide_api::UnixTime;
+use bastide_store::{Key, KeyRange};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::core::draft::{Draft, key};
+use crate::core::engine::{Caller, Context, World};
+use crate::core::mounts::{Mount, MountId, MountTable};
+use crate::core::path::ApiPath;
+use crate::core::refusal::Refusal;
+use crate::core::reply::Grant;
+use crate::core::request::Peer;
+use crate::core::tables;
+use crate::core::tokens::{self, TokenId};
+
+/// Random letters at the end of a lease's id: 143 bits.
+const TAIL: usize = 24;
+
+/// A lease's id: the path that granted it, a slash and random letters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(String);
+
+impl LeaseId {
+    /// Parses an id; `None` if it is no path.
+    pub fn parse(text: &str) -> Option<Self> {
+        let path = ApiPath::parse(text).ok()?;
+        Some(Self(path.as_str().to_owned()))
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// With what a lease dies besides its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// With nothing.
+    Nobody,
+    /// With a token.
+    Token(TokenId),
+}
+
+/// What a lease stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// A token.
+    Token(TokenId),
+    /// Something that the mount's engine granted, and what it needs to undo it.
+    Granted(Value),
+}
+
+/// A lease, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// The mount that granted it.
+    pub mount: MountId,
+    /// What it stands for.
+    pub subject: Subject,
+    /// When it was granted.
+    pub issued: UnixTime,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// When it ends at the latest; `None`: renewals have no end.
+    pub expires_max: Option<UnixTime>,
+    /// When it was last renewed.
+    #[serde(default)]
+    pub renewed: Option<UnixTime>,
+    /// Whether whoever holds it may renew it.
+    pub renewable: bool,
+    /// The token with which it dies.
+    #[serde(default)]
+    pub owner: Option<TokenId>,
+}
+
+impl Lease {
+    /// Returns how long it is good from `now` on, in whole seconds, rounded up.
+    pub fn ttl(&self, now: UnixTime) -> u64 {
+        self.expires
+            .since(now)
+            .as_millis()
+            .div_ceil(1000)
+            .try_into()
+            .unwrap_or(u64::MAX)
+    }
+}
+
+fn at(id: &LeaseId) -> Key {
+    Key::new(tables::LEASES, id.as_str())
+}
+
+fn expiry(lease: &Lease) -> Key {
+    let due = lease.expires.as_millis().to_be_bytes();
+    key(tables::LEASE_EXPIRY, &[&due, lease.id.as_str().as_bytes()])
+}
+
+fn owned(owner: &TokenId, id: &LeaseId) -> Key {
+    key(
+        tables::LEASE_TOKENS,
+        &[owner.as_bytes(), id.as_str().as_bytes()],
+    )
+}
+
+fn write(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
+    draft.put(expiry(lease), Vec::new())?;
+    if let Some(owner) = &lease.owner {
+        draft.put(owned(owner, &lease.id), Vec::new())?;
+    }
+    draft.save(at(&lease.id), lease)
+}
+
+/// Grants a lease of `mount` to what `path` asked for.
+pub fn grant(
+    draft: &mut Draft<'_>,
+    mount: &Mount,
+    path: &str,
+    grant: Grant,
+    owner: Owner,
+) -> Result<LeaseId, Refusal> {
+    let ttl_max = grant.ttl_max.max(Duration::from_secs(1));
+    let lease = Lease {
+        id: LeaseId(format!("{path}/{}", draft.entropy().base62(TAIL))),
+        mount: mount.id,
+        subject: Subject::Granted(grant.data),
+        issued: draft.now(),
+        expires: draft
+            .now()
+            .plus(grant.ttl.clamp(Duration::from_secs(1), ttl_max)),
+        expires_max: Some(draft.now().plus(ttl_max)),
+        renewed: None,
+        renewable: grant.renewable,
+        owner: match owner {
+            Owner::Nobody => None,
+            Owner::Token(token) => Some(token),
+        },
+    };
+    write(draft, &lease)?;
+    Ok(lease.id)
+}
+
+/// Grants the lease of a token, which ends with the token.
+pub fn grant_token(
+    draft: &mut Draft<'_>,
+    mount: &Mount,
+    path: &str,
+    token: TokenId,
+    expires: UnixTime,
+    renewable: bool,
+) -> Result<LeaseId, Refusal> {
+    let lease = Lease {
+        id: LeaseId(format!("{path}/h{}", draft.entropy().base62(TAIL))),
+        mount: mount.id,
+        subject: Subject::Token(token),
+        issued: draft.now(),
+        expires,
+        expires_max: None,
+        renewed: None,
+        renewable,
+        owner: None,
+    };
+    write(draft, &lease)?;
+    Ok(lease.id)
+}
+
+/// Returns a lease, unless it is past its end.
+pub fn find(draft: &mut Draft<'_>, id: &LeaseId) -> Result<Option<Lease>, Refusal> {
+    let now = draft.now();
+    let found: Option<Lease> = draft.load(&at(id))?;
+    Ok(found.filter(|lease| now < lease.expires))
+}
+
+/// Sets a lease to end `ttl` from now, though not after its longest life.
+pub fn extend(draft: &mut Draft<'_>, id: &LeaseId, ttl: Duration) -> Result<Lease, Refusal> {
+    let now = draft.now();
+    let mut lease = find(draft, id)?.ok_or(Refusal::Absent)?;
+    draft.delete(expiry(&lease));
+    let wanted = now.plus(ttl.max(Duration::from_secs(1)));
+    lease.expires = lease.expires_max.map_or(wanted, |max| wanted.min(max));
+    lease.renewed = Some(now);
+    write(draft, &lease)?;
+    Ok(lease)
+}
+
+/// Sets the end of a token's lease.
+pub fn move_end(draft: &mut Draft<'_>, id: &LeaseId, expires: UnixTime) -> Result<(), Refusal> {
+    let now = draft.now();
+    if let Some(mut lease) = find(draft, id)? {
+        draft.delete(expiry(&lease));
+        lease.expires = expires;
+        lease.renewed = Some(now);
+        write(draft, &lease)?;
+    }
+    Ok(())
+}
+
+/// Deletes a lease's rows; what it stood for stays.
+pub fn forget(draft: &mut Draft<'_>, id: &LeaseId) -> Result<Option<Lease>, Refusal> {
+    let Some(lease) = draft.load::<Lease>(&at(id))? else {
+        return Ok(None);
+    };
+    draft.delete(expiry(&lease));
+    if let Some(owner) = &lease.owner {
+        draft.delete(owned(owner, id));
+    }
+    draft.delete(at(id));
+    Ok(Some(lease))
+}
+
+/// Ends a lease: its rows go, and what it stood for is undone. Nothing happens if it is gone.
+pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(), Refusal> {
+    let Some(lease) = forget(draft, id)? else {
+        return Ok(());
+    };
+    if let Subject::Token(token) = &lease.subject {
+        return tokens::revoke(draft, world, token);
+    }
+    let mounts = MountTable::load(draft)?;
+    let Some(mount) = mounts.mounts.values().find(|mount| mount.id == lease.mount) else {
+        return Ok(());
+    };
+    let Ok(engine) = world.registry.of(mount) else {
+        return Ok(());
+    };
+    let mut ctx = Context {
+        draft,
+        world,
+        mount: Arc::clone(mount),
+        caller: &Caller::Program,
+        peer: Peer::default(),
+        path: lease.id.as_str(),
+    };
+    engine.revoke(&mut ctx, &lease)
+}
+
+/// Returns up to `limit` leases whose id begins with `prefix`.
+pub fn with_prefix(
+    draft: &mut Draft<'_>,
+    prefix: &str,
+    limit: usize,
+) -> Result<Vec<LeaseId>, Refusal> {
+    let range = KeyRange::prefix(tables::LEASES, prefix);
+    draft
+        .keys(&range, limit)?
+        .iter()
+        .map(|key| {
+            let text = String::from_utf8(key.rest().to_vec());
+            text.map(LeaseId)
+                .map_err(|error| Refusal::corrupt("lease id", error))
+        })
+        .collect()
+}
+
+/// Returns up to `limit` leases that are owned by a token.
+pub fn owned_by(
+    draft: &mut Draft<'_>,
+    owner: &TokenId,
+    limit: usize,
+) -> Result<Vec<LeaseId>, Refusal> {
+    let prefix = owner.as_bytes();
+    let range = KeyRange::prefix(tables::LEASE_TOKENS, prefix);
+    tail_ids(draft.keys(&range, limit)?, prefix.len())
+}
+
+/// Returns up to `limit` leases that ended at or before now, earliest first.
+pub fn due(draft: &mut Draft<'_>, limit: usize) -> Result<Vec<LeaseId>, Refusal> {
+    let end = (draft.now().as_millis() + 1).to_be_bytes();
+    let range = KeyRange::between(tables::LEASE_EXPIRY, "", end);
+    tail_ids(draft.keys(&range, limit)?, 8)
+}
+
+/// Returns when the next lease ends, if there is one.
+pub fn next_due(draft: &mut Draft<'_>) -> Result<Option<UnixTime>, Refusal> {
+    let first = draft.keys(&KeyRange::prefix(tables::LEASE_EXPIRY, ""), 1)?;
+    Ok(first
+        .first()
+        .and_then(|key| key.rest().first_chunk::<8>().copied())
+        .map(|due| UnixTime::from_millis(u64::from_be_bytes(due))))
+}
+
+fn tail_ids(keys: Vec<Key>, skip: usize) -> Result<Vec<LeaseId>, Refusal> {
+    keys.iter()
+        .map(|key| {
+            let tail = key.rest().get(skip..).unwrap_or_default().to_vec();
+            let text = String::from_utf8(tail);
+            text.map(LeaseId)
+                .map_err(|error| Refusal::corrupt("lease id", error))
+        })
+        .collect()
+}

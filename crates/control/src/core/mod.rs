@@ -1,0 +1,33 @@
+//! What the control plane decides, without clock, disk, wire or randomness of its own.
+//!
+//! # How to add an engine or an auth method
+//!
+//! 1. Write a type in `engines/` or `auth/` and implement [`engine::Engine`] for it: `kind` is its
+//!    name in `sys/mounts` or `sys/auth`; `decide` matches on the operation and the segments of the
+//!    path below its mount. [`engines::kv1`] is the shortest example, [`auth::userpass`] one of an
+//!    auth method (a path without token, slow work, a login).
+//! 2. Read and write through [`engine::Context`]: keys are relative to the mount, reads are tracked,
+//!    writes are seen by later reads and committed only if `decide` returns `Ok`. Time is
+//!    [`engine::Context::now`], randomness [`engine::Context::entropy`]. Need another mount's
+//!    storage? [`engine::Context::within`].
+//! 3. What expires is a lease: [`engine::Context::grant`], `extend`, `end`; `Engine::revoke` undoes
+//!    what the lease stood for. What is merely observed goes to [`engine::Context::observe`].
+//! 4. Register it in [`registry::Registry::built_in`], and mount it there if each cluster has it.
+
+pub mod auth;
+pub mod draft;
+pub mod engine;
+pub mod engines;
+pub mod entropy;
+pub mod facts;
+pub mod fields;
+pub mod leases;
+pub mod mounts;
+pub mod path;
+pub mod refusal;
+pub mod registry;
+pub mod reply;
+pub mod request;
+pub mod role;
+pub mod tables;
+pub mod tokens;

@@ -1,0 +1,75 @@
+//! Why a request is not granted.
+
+use bastide_api::Secret;
+use bastide_store::BarrierError;
+
+/// Why a request is not granted. Texts are Vault's where clients match on them.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The request makes no sense: its text is shown to whoever asked.
+    Invalid(String),
+    /// No valid token, certificate or ticket came with it.
+    Unauthenticated,
+    /// The policies of whoever asks do not allow it.
+    Denied,
+    /// It is not allowed, and this may be said.
+    Forbidden(String),
+    /// What is asked for does not exist.
+    Absent,
+    /// No mount has this path.
+    NoMount(String),
+    /// The mount does not know this path.
+    UnsupportedPath,
+    /// The path is known, but not for this operation.
+    UnsupportedOperation,
+    /// A patch that is not a merge patch.
+    MediaType,
+    /// A precondition that the request names does not hold.
+    Precondition(String),
+    /// It cannot be served now; again later.
+    Unavailable(String),
+    /// Our fault; the cause goes to the log, not to whoever asked.
+    Internal(String),
+    /// Not a refusal: do this slow work, then decide again with its result.
+    Needs(Work),
+}
+
+impl Refusal {
+    /// The request makes no sense because of `why`.
+    pub fn invalid(why: impl Into<String>) -> Self {
+        Self::Invalid(why.into())
+    }
+
+    /// Something that we stored ourselves cannot be read.
+    pub fn corrupt(what: &str, why: impl std::fmt::Display) -> Self {
+        Self::Internal(format!("stored {what} is not valid: {why}"))
+    }
+}
+
+impl From<BarrierError> for Refusal {
+    fn from(error: BarrierError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+/// Work that takes too long for a decision: done on a bounded pool, between two decisions.
+pub enum Work {
+    /// Derive a key from a password, with [`PASSWORD_COST`].
+    Password {
+        /// What the user typed.
+        password: Secret<Vec<u8>>,
+        /// The salt.
+        salt: [u8; 16],
+    },
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password { .. } => f.write_str("Password"),
+        }
+    }
+}
+
+/// Argon2id's parameters: memory in KiB, passes, lanes (OWASP's first choice of 2024 for servers).
+pub const PASSWORD_COST: (u32, u32, u32) = (19 * 1024, 2, 1);

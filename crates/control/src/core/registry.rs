@@ -1,0 +1,96 @@
+//! The engines that this program has, and the mounts that each cluster begins with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::auth;
+use crate::core::draft::Draft;
+use crate::core::engine::Engine;
+use crate::core::engines;
+use crate::core::mounts::{self, Mount};
+use crate::core::path::MountPath;
+use crate::core::refusal::Refusal;
+
+/// Engines and auth methods, by kind.
+pub struct Registry {
+    engines: BTreeMap<&'static str, Arc<dyn Engine>>,
+    auths: BTreeMap<&'static str, Arc<dyn Engine>>,
+}
+
+/// Mounts of each cluster: path, kind, description. They cannot be removed or moved.
+pub const FIXED_MOUNTS: &[(&str, &str, &str)] = &[
+    (
+        "sys/",
+        "system",
+        "system endpoints used for control, policy and debugging",
+    ),
+    (
+        "cubbyhole/",
+        "cubbyhole",
+        "per-token private secret storage",
+    ),
+    ("auth/token/", "token", "token based credentials"),
+];
+
+impl Registry {
+    /// Returns all engines of this program.
+    pub fn built_in() -> Self {
+        let mut this = Self {
+            engines: BTreeMap::new(),
+            auths: BTreeMap::new(),
+        };
+        this.add_engine(Arc::new(engines::kv1::KvV1));
+        this.add_auth(Arc::new(auth::userpass::Userpass));
+        this
+    }
+
+    /// Adds an engine.
+    pub fn add_engine(&mut self, engine: Arc<dyn Engine>) {
+        self.engines.insert(engine.kind(), engine);
+    }
+
+    /// Adds an auth method.
+    pub fn add_auth(&mut self, engine: Arc<dyn Engine>) {
+        self.auths.insert(engine.kind(), engine);
+    }
+
+    /// Returns whether there is such an engine, or auth method if `auth`.
+    pub fn knows(&self, place: Place, kind: &str) -> bool {
+        match place {
+            Place::Secrets => self.engines.contains_key(kind),
+            Place::Auth => self.auths.contains_key(kind),
+        }
+    }
+
+    /// Returns the engine behind a mount.
+    pub fn of(&self, mount: &Mount) -> Result<&Arc<dyn Engine>, Refusal> {
+        let found = if mount.is_auth() {
+            self.auths.get(mount.kind.as_str())
+        } else if mount.kind == "kv" && mount.options.get("version").is_some_and(|it| it == "2") {
+            self.engines.get("kv-v2")
+        } else {
+            self.engines.get(mount.kind.as_str())
+        };
+        found.ok_or_else(|| Refusal::Internal(format!("no engine of kind `{}`", mount.kind)))
+    }
+
+    /// Writes the mounts that each cluster begins with.
+    pub fn mount_fixed(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        for &(path, kind, description) in FIXED_MOUNTS {
+            let path = MountPath::parse(path).expect("fixed mounts have valid paths");
+            let mut mount = Mount::new(draft.entropy(), path, kind);
+            description.clone_into(&mut mount.description);
+            mounts::save(draft, &mount)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a mount stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Among the engines.
+    Secrets,
+    /// Below `auth/`.
+    Auth,
+}

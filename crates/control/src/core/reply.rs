@@ -1,0 +1,152 @@
+//! What an engine answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bastide_api::{Revision, UnixTime};
+use serde_json::{Map, Value};
+
+/// What an engine answers, before the pipeline makes tokens and leases of it.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The answer itself.
+    pub reply: Reply,
+    /// Shown to whoever asked; makes a 200 of a 204.
+    pub warnings: Vec<String>,
+    /// Something granted that expires.
+    pub lease: Option<Grant>,
+    /// Whether the request is observation only: with no writes it is then neither stored nor audited.
+    pub quiet: bool,
+}
+
+/// The answer itself.
+#[derive(Debug, Default)]
+pub enum Reply {
+    /// Done, nothing to say.
+    #[default]
+    Empty,
+    /// It will be done.
+    Accepted,
+    /// The field `data` of the envelope.
+    Data(Map<String, Value>),
+    /// Not there, but something is to be said about it: the envelope with status 404.
+    AbsentData(Map<String, Value>),
+    /// JSON without envelope.
+    Bare(Map<String, Value>),
+    /// A login succeeded: make a token.
+    Login(Login),
+    /// The field `auth` of the envelope, ready made.
+    Auth(Value),
+    /// The envelope's lease fields alone, after a renewal.
+    Renewed {
+        /// Which lease.
+        lease_id: String,
+        /// For how long it is good now.
+        ttl: Duration,
+        /// Whether it can be renewed again.
+        renewable: bool,
+    },
+    /// A kept-back envelope as it is: what unwrapping gives.
+    Envelope(Map<String, Value>),
+    /// A stream that goes on.
+    Stream(Stream),
+}
+
+/// A stream that goes on after the answer began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stream {
+    /// The signed view and the facts, from a revision on; `None`: from a snapshot on.
+    Watch {
+        /// The last revision that the watcher has.
+        from: Option<Revision>,
+    },
+}
+
+/// Something granted that expires, of which the engine keeps `data` to undo it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// For how long.
+    pub ttl: Duration,
+    /// For how long at most, with all renewals.
+    pub ttl_max: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+    /// What the engine needs to revoke it.
+    pub data: Value,
+}
+
+/// What a login grants: the token that the pipeline makes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Login {
+    /// The token's policies; `default` is added.
+    pub policies: Vec<String>,
+    /// What is known of whoever logged in. Not secret.
+    pub metadata: BTreeMap<String, String>,
+    /// The name shown in lookups.
+    pub display_name: String,
+    /// How long the token is to live; `None`: the mount's default.
+    pub ttl: Option<Duration>,
+    /// Its longest life; `None`: the mount's.
+    pub ttl_max: Option<Duration>,
+    /// If set, each renewal gives this long, without a longest life.
+    pub period: Option<Duration>,
+    /// A longest life that no setting prolongs.
+    pub explicit_max_ttl: Option<Duration>,
+    /// How often it can be used; 0: as often as wanted.
+    pub num_uses: u64,
+    /// Whether `default` is left out.
+    pub no_default_policy: bool,
+}
+
+impl Answer {
+    /// Answers with `data`.
+    pub fn data(data: Map<String, Value>) -> Self {
+        Self::from(Reply::Data(data))
+    }
+
+    /// Answers with the fields of a JSON object.
+    ///
+    /// Give it `json!({…})`: anything else is an invariant broken.
+    pub fn json(value: Value) -> Self {
+        let Value::Object(data) = value else {
+            unreachable!("answers are JSON objects")
+        };
+        Self::data(data)
+    }
+
+    /// Answers that it is done.
+    pub fn done() -> Self {
+        Self::default()
+    }
+
+    /// Answers a list; an empty one is absent.
+    pub fn keys(keys: Vec<String>) -> Result<Self, super::refusal::Refusal> {
+        if keys.is_empty() {
+            return Err(super::refusal::Refusal::Absent);
+        }
+        Ok(Self::json(serde_json::json!({ "keys": keys })))
+    }
+
+    /// Adds a warning.
+    #[must_use]
+    pub fn warn(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self {
+            reply,
+            ..Self::default()
+        }
+    }
+}
+
+/// A time as Vault prints it: RFC 3339 with nanoseconds.
+pub fn timestamp(at: UnixTime) -> String {
+    let text = at.to_string();
+    let millis = text.strip_suffix('Z').unwrap_or(&text);
+    format!("{millis}000000Z")
+}

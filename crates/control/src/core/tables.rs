@@ -1,0 +1,30 @@
+//! The tables of the store, and what stands in them. Values are JSON behind the barrier.
+
+use bastide_store::Table;
+
+/// `mount path` -> a mount.
+pub const MOUNTS: Table = Table(1);
+/// `mount uuid 16 | key` -> what an engine stores.
+pub const ENGINE: Table = Table(2);
+/// `policy name` -> a policy's text.
+pub const POLICIES: Table = Table(3);
+/// `token id 32` -> a token's entry. A token's id is an HMAC of the token.
+pub const TOKENS: Table = Table(4);
+/// `accessor` -> the token's id.
+pub const ACCESSORS: Table = Table(5);
+/// `parent id 32 | child id 32` -> nothing.
+pub const TOKEN_CHILDREN: Table = Table(6);
+/// `token id 32` -> a revoked token whose children and leases are not yet swept.
+pub const SWEEP: Table = Table(7);
+/// `lease id` -> a lease.
+pub const LEASES: Table = Table(8);
+/// `expiry in ms, big-endian 8 | lease id` -> nothing.
+pub const LEASE_EXPIRY: Table = Table(9);
+/// `token id 32 | lease id` -> nothing.
+pub const LEASE_TOKENS: Table = Table(10);
+/// Single values: the highest time seen, the audit chain's head.
+pub const CORE: Table = Table(11);
+/// `device path` -> an audit device.
+pub const AUDIT_DEVICES: Table = Table(12);
+/// `sequence, big-endian 8` -> a record that is not yet known to be on its device.
+pub const AUDIT_OUTBOX: Table = Table(13);

@@ -1,0 +1,1 @@
+//! What the control plane does: writer, listeners, audit files, expiry, clocks.
