@@ -5,6 +5,7 @@
 //! It never decides anything: what to change in the kernel, and when, is for its callers. It never
 //! reads the environment or prints, and it never forks and runs Rust code in the child.
 
+pub mod batch;
 pub mod clock;
 pub mod file;
 pub mod host;
@@ -13,6 +14,8 @@ pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod sysctl;
+pub mod tun;
+pub mod udp;
 
 #[cfg(test)]
 mod test_support;
