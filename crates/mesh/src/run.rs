@@ -1,3 +1,5 @@
 //! What does: sockets, the TUN device, threads and clocks.
 
+pub mod alone;
 pub mod device;
+pub mod uapi;

@@ -18,6 +18,7 @@ mod replay;
 mod session;
 mod timers;
 mod timestamp;
+pub mod uapi;
 
 pub use event::{Discard, Event, PeerId, Received, Sent, Transmit};
 pub use machine::{

@@ -24,33 +24,29 @@ impl Machine {
         if peer.attempt.is_some() {
             return;
         }
-        let key = peer.key;
-        let has_session = peer.usable(now).is_some();
         // "Under no circumstances will WireGuard send an initiation message more than once every
         // Rekey-Timeout" (6.4); a response just sent counts as well.
-        let early = peer
-            .last_handshake_sent
-            .is_some_and(|sent| now.saturating_duration_since(sent) < REKEY_TIMEOUT);
-        if early {
-            if !has_session {
-                let at = peer.last_handshake_sent.unwrap_or(now) + REKEY_TIMEOUT;
-                peer.attempt = Some(Attempt {
-                    since: now,
-                    sent_to: None,
-                });
-                peer.timers.set(Due::Retransmit, at);
-                self.schedule(id);
-            }
+        let last = peer.last_handshake_sent;
+        let wait = last.map(|sent| sent + REKEY_TIMEOUT).filter(|at| now < *at);
+        let is_mute = peer.usable(now).is_none() || peer.endpoint.is_none();
+        if wait.is_some() && !is_mute {
             return;
         }
         peer.attempt = Some(Attempt {
             since: now,
             sent_to: None,
         });
-        if !has_session || peer.endpoint.is_none() {
-            self.events.push_back(Event::WantsHandshake { peer: key });
+        if let Some(at) = wait {
+            peer.timers.set(Due::Retransmit, at);
         }
-        self.send_initiation(now, id);
+        if is_mute {
+            let peer = peer.key;
+            self.events.push_back(Event::WantsHandshake { peer });
+        }
+        match wait {
+            Some(_) => self.schedule(id),
+            None => self.send_initiation(now, id),
+        }
     }
 
     /// Sends an initiation, if there is a key and an endpoint, and sets the time to repeat it.
