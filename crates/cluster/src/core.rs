@@ -2,6 +2,8 @@
 
 pub mod facts;
 pub mod firewall;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod service;
 pub mod spread;
 pub mod state;

@@ -180,17 +180,16 @@ fn list(nets: &[Ipv4Net]) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(", "))
 }
 
-/// Frames that enter the container bridge from a container: IPv4 and ARP of that container alone,
-/// never in the name of the gateway.
+/// Frames that enter a bridge from a port, where the host's own never do: nobody there is the
+/// gateway, and who has an address of the subnet has its hardware address.
+///
+/// The rules go by addresses and so hold for each bridge of the host: matching a bridge's name
+/// (`meta ibrname`) is an option that kernels can lack.
 fn write_bridge(text: &mut String, rules: &Rules) {
     let own = rules.containers;
     let gateway = own.hosts().next().unwrap_or(own.network());
     push(text, format_args!("table bridge {TABLE} {{"));
     if rules.frames == Frames::DerivedMac {
-        push(
-            text,
-            format_args!("\tset senders {{\n\t\ttype ether_addr . ipv4_addr"),
-        );
         let pairs: Vec<String> = own
             .hosts()
             .filter(|address| *address != gateway)
@@ -198,7 +197,10 @@ fn write_bridge(text: &mut String, rules: &Rules) {
             .collect();
         push(
             text,
-            format_args!("\t\telements = {{ {} }}\n\t}}", pairs.join(", ")),
+            format_args!(
+                "\tset senders {{\n\t\ttype ether_addr . ipv4_addr\n\t\telements = {{ {} }}\n\t}}",
+                pairs.join(", ")
+            ),
         );
     }
     push(
@@ -206,43 +208,20 @@ fn write_bridge(text: &mut String, rules: &Rules) {
         format_args!(
             r#"	chain prerouting {{
 		type filter hook prerouting priority filter; policy accept;
-		meta ibrname "{BRIDGE}" jump from_container
-	}}
-	chain from_container {{
-		ether type ip jump ip_sender
-		ether type arp jump arp_sender
-		drop
-	}}
-	chain ip_sender {{
-		ip saddr != {own} drop
-		ip saddr {gateway} drop"#
+		ip saddr {gateway} drop
+		arp saddr ip {gateway} drop
+		ip daddr {own} ip saddr != {own} drop"#
         ),
     );
-    match rules.frames {
-        Frames::Subnet => push(text, format_args!("\t\taccept\n\t}}")),
-        Frames::DerivedMac => {
-            push(
-                text,
-                format_args!("\t\tether saddr . ip saddr @senders accept\n\t\tdrop\n\t}}"),
-            );
-        }
-    }
-    push(
-        text,
-        format_args!(
-            r#"	chain arp_sender {{
-		arp htype 1 arp ptype ip arp saddr ip {gateway} drop"#
-        ),
-    );
-    match rules.frames {
-        Frames::Subnet => push(
+    if rules.frames == Frames::DerivedMac {
+        push(
             text,
-            format_args!("\t\tarp saddr ip {own} accept\n\t\tdrop"),
-        ),
-        Frames::DerivedMac => push(
+            format_args!("\t\tip saddr {own} ether saddr . ip saddr != @senders drop"),
+        );
+        push(
             text,
-            format_args!("\t\tarp saddr ether . arp saddr ip @senders accept\n\t\tdrop"),
-        ),
+            format_args!("\t\tarp saddr ip {own} arp saddr ether . arp saddr ip != @senders drop"),
+        );
     }
     push(text, format_args!("\t}}\n}}"));
 }
