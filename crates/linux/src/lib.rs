@@ -6,13 +6,17 @@
 //! reads the environment or prints, and it never forks and runs Rust code in the child.
 
 pub mod batch;
+pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod host;
 pub mod memory;
+pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
+pub mod signals;
+pub mod spawn;
 pub mod sysctl;
 pub mod tun;
 pub mod udp;

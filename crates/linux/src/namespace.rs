@@ -49,7 +49,6 @@ impl Kind {
     }
 
     /// Returns the `CLONE_NEW…` flag.
-    #[expect(dead_code, reason = "spawning comes next")]
     pub(crate) fn clone_flag(self) -> u64 {
         let flag = match self {
             Self::Cgroup => libc::CLONE_NEWCGROUP,
