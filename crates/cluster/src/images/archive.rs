@@ -146,13 +146,13 @@ impl Files {
         Ok(Self { files, links })
     }
 
-    /// Follows links to the file's own path.
+    /// Follows links to where they end; `None` if there are too many.
     fn follow<'a>(&'a self, path: &'a str) -> Option<&'a str> {
         let mut path = path;
         for _ in 0..LINKS_MAX {
             match self.links.get(path) {
                 Some(target) => path = target,
-                None => return self.files.contains_key(path).then_some(path),
+                None => return Some(path),
             }
         }
         None

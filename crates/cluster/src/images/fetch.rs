@@ -211,13 +211,12 @@ impl Fetcher {
                 other => Err(PeerError::Status(other)),
             }
         };
+        tokio::pin!(receive);
         tokio::select! {
-            result = receive => result,
-            // The connection does the work; that it ends first is an error by itself.
-            ended = connection => {
-                ended?;
-                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-            }
+            result = &mut receive => result,
+            // The peer may close behind its last byte. What the connection leaves behind, bytes or an
+            // error, the receiver still finds.
+            _ = connection => receive.await,
         }
     }
 
