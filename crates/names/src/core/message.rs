@@ -148,7 +148,9 @@ impl Question {
         let record = |data| Record::from_rdata(name.clone(), TTL_SECONDS, data);
         match self.query.query_type() {
             RecordType::A | RecordType::ANY => {
-                let records = addresses.iter().map(|address| record(RData::A(A(*address))));
+                let records = addresses
+                    .iter()
+                    .map(|address| record(RData::A(A(*address))));
                 answer.add_answers(records);
             }
             RecordType::SOA if is_apex => {
@@ -180,7 +182,11 @@ impl Question {
         match name.and_then(|name| Name::from_ascii(format!("{name}.")).ok()) {
             Some(name) if wants => {
                 let owner = self.query.name().clone();
-                answer.add_answer(Record::from_rdata(owner, TTL_SECONDS, RData::PTR(PTR(name))));
+                answer.add_answer(Record::from_rdata(
+                    owner,
+                    TTL_SECONDS,
+                    RData::PTR(PTR(name)),
+                ));
             }
             _ => {
                 // The reverse zone begins at its second number: `72.100.in-addr.arpa`.
@@ -290,11 +296,19 @@ impl Question {
             let mut answer = self.begin(header.metadata.response_code, false);
             answer.metadata.truncation = true;
             let bytes = encode(&answer);
-            return Some(Incoming { bytes, truncated: true, failed });
+            return Some(Incoming {
+                bytes,
+                truncated: true,
+                failed,
+            });
         }
         let mut bytes = bytes.to_vec();
         bytes[..2].copy_from_slice(&self.id.to_be_bytes());
-        Some(Incoming { bytes, truncated, failed })
+        Some(Incoming {
+            bytes,
+            truncated,
+            failed,
+        })
     }
 }
 

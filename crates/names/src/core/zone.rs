@@ -92,7 +92,12 @@ impl Zone {
             names: BTreeMap::new(),
             between: BTreeSet::new(),
             reverse: BTreeMap::new(),
-            ranges: vec![plan.mesh, plan.containers, plan.swarm_pool, plan.swarm_gateway],
+            ranges: vec![
+                plan.mesh,
+                plan.containers,
+                plan.swarm_pool,
+                plan.swarm_gateway,
+            ],
         };
         let resolver = Addresses::healthy(plan.dns);
         zone.insert(Vec::new(), resolver, &[plan.dns]);
@@ -149,7 +154,11 @@ impl Zone {
                 let Ok(label) = name.to_ascii_lowercase().parse::<ServiceName>() else {
                     return;
                 };
-                vec![label.to_string(), node.name.to_string(), NODE_LABEL.to_owned()]
+                vec![
+                    label.to_string(),
+                    node.name.to_string(),
+                    NODE_LABEL.to_owned(),
+                ]
             }
             (None, None) => return,
         };
@@ -164,7 +173,12 @@ impl Zone {
 
     fn insert(&mut self, labels: Vec<String>, addresses: Addresses, reverse: &[Ipv4Addr]) {
         for address in reverse {
-            let name = labels.iter().chain(&self.apex).cloned().collect::<Vec<_>>().join(".");
+            let name = labels
+                .iter()
+                .chain(&self.apex)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(".");
             self.reverse.entry(*address).or_insert(name);
         }
         for skip in 1..labels.len() {
@@ -188,14 +202,21 @@ impl Zone {
             };
         };
         let unhealthy = known.healthy.is_empty();
-        let chosen = if unhealthy { &known.unhealthy } else { &known.healthy };
+        let chosen = if unhealthy {
+            &known.unhealthy
+        } else {
+            &known.healthy
+        };
         let mut addresses: Vec<_> = chosen.iter().copied().collect();
         if addresses.is_empty() {
             return Lookup::NoAddress;
         }
         shuffle(&mut addresses, seed);
         addresses.truncate(ANSWER_ADDRESSES_MAX);
-        Lookup::Addresses { addresses, unhealthy }
+        Lookup::Addresses {
+            addresses,
+            unhealthy,
+        }
     }
 
     /// Returns the labels of the zone's own name, outermost last.

@@ -71,7 +71,10 @@ async fn ask_udp(upstream: SocketAddr, question: &Question) -> io::Result<Incomi
             return Ok(answer);
         }
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "only answers to other questions came"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "only answers to other questions came",
+    ))
 }
 
 async fn ask_tcp(upstream: SocketAddr, question: &Question) -> io::Result<Incoming> {
@@ -81,9 +84,12 @@ async fn ask_tcp(upstream: SocketAddr, question: &Question) -> io::Result<Incomi
     let length = usize::from(stream.read_u16().await?);
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    question
-        .incoming(id, &answer)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is to another question"))
+    question.incoming(id, &answer).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the answer is to another question",
+        )
+    })
 }
 
 fn random_id() -> u16 {

@@ -55,7 +55,10 @@ pub async fn serve(mut stream: TcpStream, shared: &Shared) {
 async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let length = usize::from(stream.read_u16().await?);
     if QUESTION_BYTES_MAX < length {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "question is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "question is too long",
+        ));
     }
     let mut question = vec![0; length];
     stream.read_exact(&mut question).await?;

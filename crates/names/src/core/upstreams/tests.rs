@@ -7,5 +7,8 @@ fn the_resolver_never_asks_itself() {
                 nameserver 9.9.9.9\nnameserver 8.8.8.8\noptions ndots:1\n";
     let own = "100.72.0.53".parse().unwrap();
     let expect = ["192.168.1.1:53", "[::1]:53", "9.9.9.9:53"];
-    assert_eq!(upstreams(text, own), expect.map(|text| text.parse().unwrap()));
+    assert_eq!(
+        upstreams(text, own),
+        expect.map(|text| text.parse().unwrap())
+    );
 }
