@@ -1,0 +1,293 @@
+//! The client itself: requests and their answers.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bastide_api::v1::{
+    JoinAnswer, JoinRequest, PROTOCOL, PROTOCOL_HEADER, RenewAnswer, RenewRequest,
+};
+use bastide_api::{Revision, Secret};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{Attempt, ClientError, Failing};
+use crate::http::{Endpoint, Outgoing, Sent, Wire};
+use crate::tls::{self, ClientIdentity, Trust};
+use crate::watch::Watch;
+
+/// How long a request may take if nothing else is said, all addresses of the list included.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A client of the control plane, or of an agent's socket. Clones share one connection.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    token: Option<Secret<String>>,
+    /// The connection that the last request left behind, to be used by the next.
+    idle: Mutex<Option<Wire>>,
+}
+
+impl Client {
+    /// Makes a client of the controllers at `addresses`, tried in this order. Nothing is sent yet.
+    pub fn new(
+        addresses: Vec<SocketAddr>,
+        trust: Trust,
+        identity: Option<ClientIdentity>,
+        token: Option<Secret<String>>,
+    ) -> Result<Self, ClientError> {
+        let config = tls::config(&trust, identity)?;
+        let endpoints = addresses
+            .into_iter()
+            .map(|address| Endpoint::Tls(address, Arc::clone(&config)))
+            .collect();
+        Ok(Self::of(endpoints, token))
+    }
+
+    /// Makes a client of the server behind a socket of this host: plain HTTP, because the kernel
+    /// vouches for both ends.
+    pub fn unix(path: &Path) -> Self {
+        Self::of(vec![Endpoint::Unix(path.to_owned())], None)
+    }
+
+    fn of(endpoints: Vec<Endpoint>, token: Option<Secret<String>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                endpoints,
+                token,
+                idle: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Asks for `path` (with its `/v1/`), and returns the field `data` of the answer, or `null`.
+    ///
+    /// Not cancel safe: dropped after the request was sent, it may have been served.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, ClientError> {
+        let body = body.as_ref().map(encode);
+        let mut answer = self
+            .ask(method, path, body, Instant::now() + ANSWER_WITHIN)
+            .await?;
+        Ok(answer.get_mut("data").map(Value::take).unwrap_or_default())
+    }
+
+    /// As [`Self::call`], but returns the whole envelope, and waits until `by`.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Secret<Vec<u8>>>,
+        by: Instant,
+    ) -> Result<Value, ClientError> {
+        let request = self.request(method, path, body)?;
+        let (status, bytes, address) = self.exchange(request, by).await?;
+        let text = bytes.expose();
+        if !status.is_success() {
+            return Err(ClientError::Refused {
+                status: status.as_u16(),
+                errors: errors(text),
+            });
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        let what = "its body is not JSON";
+        serde_json::from_slice(text).map_err(|_| ClientError::Answer { address, what })
+    }
+
+    /// Joins. May be repeated with the same request, and then gets the same answer.
+    pub async fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
+        self.typed("/v1/auth/join/login", request).await
+    }
+
+    /// Reports, and renews the certificate if the request says so.
+    pub async fn renew(&self, request: &RenewRequest) -> Result<RenewAnswer, ClientError> {
+        self.typed("/v1/mesh/renew", request).await
+    }
+
+    /// Begins to watch, from the revision that is known already; 0 begins with a snapshot.
+    pub async fn watch(&self, from: Revision) -> Result<Watch, ClientError> {
+        let by = Instant::now() + ANSWER_WITHIN;
+        let path = format!("/v1/mesh/watch?from={}", from.0);
+        let request = self.request("GET", &path, None)?;
+        let mut wire = Wire::open(&self.inner.endpoints, by).await?;
+        let address = wire.endpoint.name();
+        let answer = match timeout_at(by, wire.send(Outgoing { request })).await {
+            Ok(Sent::Answer(answer)) => answer,
+            Ok(Sent::NotSent(_)) => return Err(closed(address)),
+            Ok(Sent::Lost(error)) => {
+                let source = error.into();
+                return Err(ClientError::Lost { address, source });
+            }
+            Err(_) => return Err(timed_out(address)),
+        };
+        let (head, body) = answer.into_parts();
+        if head.status == StatusCode::OK {
+            return Ok(Watch::new(wire, body));
+        }
+        let text = timeout_at(by, wire.read_body(body, ANSWER_BYTES_MAX)).await;
+        let text = text.ok().and_then(Result::ok).flatten();
+        Err(ClientError::Refused {
+            status: head.status.as_u16(),
+            errors: text.map(|text| errors(text.expose())).unwrap_or_default(),
+        })
+    }
+
+    async fn typed<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<A, ClientError> {
+        let by = Instant::now() + ANSWER_WITHIN;
+        let mut answer = self.ask("POST", path, Some(encode(request)), by).await?;
+        let data = answer.get_mut("data").map(Value::take).unwrap_or_default();
+        serde_json::from_value(data).map_err(|_| ClientError::Answer {
+            address: self
+                .inner
+                .endpoints
+                .first()
+                .map(Endpoint::name)
+                .unwrap_or_default(),
+            what: "its fields are of another version of the protocol",
+        })
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Secret<Vec<u8>>>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|error| ClientError::Request(error.into()))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(PROTOCOL_HEADER, PROTOCOL);
+        if let Some(token) = &self.inner.token {
+            request = request.header("x-vault-token", token.expose());
+        }
+        let body = match body {
+            None => Bytes::new(),
+            Some(bytes) => {
+                request = request.header(http::header::CONTENT_TYPE, "application/json");
+                Bytes::from_owner(SecretBytes(bytes))
+            }
+        };
+        request.body(Full::new(body)).map_err(ClientError::Request)
+    }
+
+    /// Sends a request on the idle connection if that lives, else on a new one.
+    async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        by: Instant,
+    ) -> Result<(StatusCode, Secret<Vec<u8>>, String), ClientError> {
+        let mut idle = self.take_idle();
+        loop {
+            let is_reused = idle.is_some();
+            let mut wire = match idle.take() {
+                Some(wire) => wire,
+                None => Wire::open(&self.inner.endpoints, by).await?,
+            };
+            let address = wire.endpoint.name();
+            let work = async {
+                let answer = match wire.send(Outgoing { request }).await {
+                    Sent::Answer(answer) => answer,
+                    Sent::NotSent(request) => return Ok(Err(request)),
+                    Sent::Lost(error) => return Err(error),
+                };
+                let (head, body) = answer.into_parts();
+                let body = wire.read_body(body, ANSWER_BYTES_MAX).await?;
+                Ok(Ok((head.status, body)))
+            };
+            match timeout_at(by, work).await {
+                Err(_) => return Err(timed_out(address)),
+                Ok(Err(error)) => {
+                    let source = error.into();
+                    return Err(ClientError::Lost { address, source });
+                }
+                // The other end had closed the connection since the request before this one.
+                Ok(Ok(Err(not_sent))) if is_reused => request = not_sent,
+                Ok(Ok(Err(_))) => return Err(closed(address)),
+                Ok(Ok(Ok((_, None)))) => {
+                    let what = "its body is too long";
+                    return Err(ClientError::Answer { address, what });
+                }
+                Ok(Ok(Ok((status, Some(body))))) => {
+                    if wire.is_alive().await {
+                        *self.idle() = Some(wire);
+                    }
+                    return Ok((status, body, address));
+                }
+            }
+        }
+    }
+
+    fn take_idle(&self) -> Option<Wire> {
+        self.idle().take()
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Option<Wire>> {
+        self.inner
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of a request's body, zeroised when the last of their readers is done.
+struct SecretBytes(Secret<Vec<u8>>);
+
+impl AsRef<[u8]> for SecretBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+fn encode(value: &impl Serialize) -> Secret<Vec<u8>> {
+    Secret::new(serde_json::to_vec(value).expect("requests are plain JSON"))
+}
+
+/// Reads Vault's `{"errors": [text]}`.
+fn errors(body: &[u8]) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<String>,
+    }
+    serde_json::from_slice::<Errors>(body)
+        .map(|parsed| parsed.errors)
+        .unwrap_or_default()
+}
+
+fn timed_out(address: String) -> ClientError {
+    ClientError::Unreachable(vec![Attempt {
+        address,
+        failing: Failing::Timeout,
+    }])
+}
+
+fn closed(address: String) -> ClientError {
+    let why = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    ClientError::Unreachable(vec![Attempt {
+        address,
+        failing: Failing::Connect(why),
+    }])
+}
