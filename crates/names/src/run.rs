@@ -165,7 +165,9 @@ impl Resolver {
                             drop(permit);
                         });
                     }
-                    Ok(_) => self.shared.count(&self.shared.counters.dropped),
+                    Ok(_) => {
+                        self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(error) => self.pause("tcp", &error).await,
                 },
                 Some(ended) = tasks.join_next() => {
@@ -180,16 +182,16 @@ impl Resolver {
     fn take_datagram(&self, bytes: &[u8], source: SocketAddr, tasks: &mut JoinSet<()>) {
         let shared = &self.shared;
         if !shared.admits(source.ip()) {
-            shared.count(&shared.counters.dropped);
+            shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         match shared.examine(bytes, Transport::Udp) {
             Verdict::Drop(reason) => {
                 debug!(?reason, "message dropped");
-                shared.count(&shared.counters.dropped);
+                shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             }
             Verdict::Answer(answer) => {
-                shared.count(&shared.counters.answered);
+                shared.counters.answered.fetch_add(1, Ordering::Relaxed);
                 // A full send buffer loses an answer, as the network may; the asker asks again.
                 if let Err(error) = self.udp.try_send_to(&answer, source) {
                     debug!(%error, "answer not sent");
@@ -229,10 +231,6 @@ impl Shared {
     fn examine(&self, bytes: &[u8], transport: Transport) -> Verdict {
         let zone = Arc::clone(&self.zone.borrow());
         message::examine(&zone, bytes, transport, random())
-    }
-
-    fn count(&self, counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

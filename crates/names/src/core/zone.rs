@@ -73,6 +73,10 @@ pub enum Lookup {
 
 /// The part of a stack that names need.
 #[derive(Deserialize)]
+#[expect(
+    clippy::zero_sized_map_values,
+    reason = "only the keys of the JSON object matter"
+)]
 struct StackNames {
     services: BTreeMap<ServiceName, IgnoredAny>,
 }
@@ -196,9 +200,10 @@ impl Zone {
             return Lookup::Foreign;
         };
         let Some(known) = self.names.get(relative) else {
-            return match self.between.contains(relative) {
-                true => Lookup::NoAddress,
-                false => Lookup::NoSuchName,
+            return if self.between.contains(relative) {
+                Lookup::NoAddress
+            } else {
+                Lookup::NoSuchName
             };
         };
         let unhealthy = known.healthy.is_empty();

@@ -1,6 +1,7 @@
 //! Questions over TCP: each message behind its length in two bytes (RFC 1035, section 4.2.2).
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,16 +32,16 @@ pub async fn serve(mut stream: TcpStream, shared: &Shared) {
             Err(_) => return,
         };
         if !shared.admits(source.ip()) {
-            shared.count(&shared.counters.dropped);
+            shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let answer = match shared.examine(&question, Transport::Tcp) {
             Verdict::Drop(_) => {
-                shared.count(&shared.counters.dropped);
+                shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             Verdict::Answer(answer) => {
-                shared.count(&shared.counters.answered);
+                shared.counters.answered.fetch_add(1, Ordering::Relaxed);
                 answer
             }
             Verdict::Forward(question) => forward::ask(shared, &question).await,

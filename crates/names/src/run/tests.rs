@@ -134,13 +134,11 @@ async fn dig(scene: &Scene, words: &str) -> Option<String> {
             .args(words);
         command.output()
     };
-    match tokio::task::spawn_blocking(run).await.unwrap() {
-        Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
-        Err(_) => {
-            eprintln!("skipped: dig is missing");
-            None
-        }
+    if let Ok(output) = tokio::task::spawn_blocking(run).await.unwrap() {
+        return Some(String::from_utf8(output.stdout).unwrap());
     }
+    eprintln!("skipped: dig is missing");
+    None
 }
 
 #[tokio::test]

@@ -125,6 +125,7 @@ impl ImageRef {
     }
 
     /// Names the same repository at the registry `registry` (`host:port`), by digest alone.
+    #[must_use]
     pub fn at(&self, registry: std::net::SocketAddr, digest: Digest) -> Self {
         Self {
             name: format!("{registry}/{}", self.repository()),

@@ -65,7 +65,10 @@ pub fn in_service(key: &str) -> Option<&'static str> {
         "mem_swappiness" | "memswap_limit" | "cpu_shares" | "cpu_quota" | "cpu_period"
         | "cpu_percent" | "cpu_rt_period" | "cpu_rt_runtime" | "cpuset" | "blkio_config"
         | "oom_kill_disable" | "oom_score_adj" | "shm_size" | "ulimits" | "group_add"
-        | "storage_opt" => "not supported",
+        | "storage_opt" | "profiles" | "platform" | "pull_policy" | "attach" | "annotations"
+        | "develop" | "stdin_open" | "tty" | "post_start" | "pre_stop" | "models" | "provider" => {
+            "not supported"
+        }
         "env_file" | "label_file" => "write the values into this file",
         "secrets" | "configs" => {
             "not supported yet: put what is not secret into `environment` or into the image"
@@ -73,10 +76,6 @@ pub fn in_service(key: &str) -> Option<&'static str> {
         "extends" => "use a YAML anchor and a merge key (`<<: *name`)",
         "expose" => "every port of a container can be reached inside the cluster; delete it",
         "logging" => "the cluster decides how logs are kept; delete it",
-        "profiles" | "platform" | "pull_policy" | "attach" | "annotations" | "develop"
-        | "stdin_open" | "tty" | "post_start" | "pre_stop" | "models" | "provider" => {
-            "not supported"
-        }
         "x-bastide" => "not supported yet",
         key if key.starts_with("x-") => "",
         _ => return None,

@@ -65,7 +65,7 @@ fn decimal(text: &str, factor: u64) -> Option<u64> {
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let number: u128 = format!("{whole}{fraction}").parse().ok()?;
     let product = number * u128::from(factor);
-    if product % scale != 0 && !factor.is_power_of_two() {
+    if !product.is_multiple_of(scale) && !factor.is_power_of_two() {
         return None;
     }
     u64::try_from(product / scale).ok()
