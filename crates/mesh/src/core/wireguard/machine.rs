@@ -491,4 +491,4 @@ impl PeerId {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
