@@ -15,3 +15,5 @@
 
 pub mod core;
 pub mod run;
+
+pub use run::node::{Mesh, MeshConfig, MeshError, PeerSpec};

@@ -2,4 +2,5 @@
 
 pub mod alone;
 pub mod device;
+pub mod node;
 pub mod uapi;
