@@ -1,1 +1,124 @@
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::*;
+use crate::namespace::{self, Kind, Namespace};
+use crate::netlink;
+use crate::test_support::is_root;
+
+/// Runs `test` in a network namespace of its own.
+fn in_namespace(test: impl FnOnce() + Send) {
+    if !is_root() {
+        return;
+    }
+    let (network, ()) = Namespace::new_network(|| ()).unwrap();
+    assert_eq!(network.kind(), Kind::Network);
+    namespace::within(&[&network], test).unwrap();
+}
+
+fn set_up(tun: &Tun) {
+    let mut socket = netlink::Socket::open().unwrap();
+    let link = socket.link(tun.name()).unwrap().expect("the device was just made");
+    socket.set_up(link.index).unwrap();
+    let address = Ipv4Addr::new(10, 99, 0, 1);
+    socket.add_address(link.index, ipnet::IpNet::new(IpAddr::V4(address), 24).unwrap()).unwrap();
+}
+
+/// Reads packets until one of IPv4 and UDP comes, and returns it.
+fn read_udp(tun: &Tun, slots: &mut Slots) -> Vec<u8> {
+    loop {
+        let mut fds = [PollFd::new(tun, PollFlags::IN)];
+        let limit = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "a packet comes within 5 s");
+        let mut packets = Vec::new();
+        tun.read(slots, 0, &mut packets).unwrap();
+        for packet in packets {
+            let bytes = slots.bytes(packet.slot, packet.range);
+            if bytes[0] >> 4 == 4 && bytes[9] == 17 {
+                return bytes.to_vec();
+            }
+        }
+    }
+}
+
+#[test]
+fn packets_go_out_of_the_device_and_into_it() {
+    in_namespace(|| {
+        let tun = Tun::open("bstest%d").unwrap();
+        assert_eq!(tun.name(), "bstest0");
+        assert!(!tun.is_up().unwrap());
+        tun.set_mtu(1380).unwrap();
+        assert_eq!(tun.mtu().unwrap(), 1380);
+        set_up(&tun);
+        assert!(tun.is_up().unwrap());
+
+        let socket = UdpSocket::bind("10.99.0.1:700").unwrap();
+        socket.send_to(b"out", "10.99.0.2:800").unwrap();
+        let mut slots = Slots::new(8, 16, 1500, 32);
+        let mut packet = read_udp(&tun, &mut slots);
+        assert_eq!(&packet[28..], b"out");
+
+        // The answer: addresses and ports the other way round. UDP's checksum may be zero.
+        let (source, destination) = (packet[12..16].to_vec(), packet[16..20].to_vec());
+        packet[12..16].copy_from_slice(&destination);
+        packet[16..20].copy_from_slice(&source);
+        packet[20..24].copy_from_slice(&[800u16.to_be_bytes(), 700u16.to_be_bytes()].concat());
+        packet[26..28].fill(0);
+        packet[28..].copy_from_slice(b"in!");
+        tun.write(&packet).unwrap();
+        let mut answer = [0; 10];
+        let (len, from) = socket.recv_from(&mut answer).unwrap();
+        assert_eq!((&answer[..len], from.port()), (&b"in!"[..], 800));
+    });
+}
+
+#[test]
+fn a_second_holder_is_refused() {
+    in_namespace(|| {
+        let first = Tun::open("bstest0").unwrap();
+        let second = Tun::open("bstest0").unwrap_err();
+        assert_eq!(second.to_string(), "could not attach TUN device `bstest0`");
+        drop(first);
+        assert!(Tun::open("bstest0").is_ok(), "and the name is free again");
+    });
+}
+
+#[test]
+fn the_queue_is_long_enough_for_a_gigabit() {
+    in_namespace(|| {
+        let tun = Tun::open("bstest0").unwrap();
+        let mut socket = netlink::Socket::open().unwrap();
+        let link = socket.link(tun.name()).unwrap().unwrap();
+        assert_eq!(link.queue_length, 2000);
+    });
+}
+
+#[test]
+fn a_deleted_interface_is_told_by_poll_and_read() {
+    in_namespace(|| {
+        let tun = Tun::open("bstest0").unwrap();
+        let watch = LinkWatch::open().unwrap();
+        assert!(!watch.take());
+        let mut socket = netlink::Socket::open().unwrap();
+        socket.delete_link(tun.name()).unwrap();
+        assert!(watch.take());
+        let mut fds = [PollFd::new(&tun, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, None).unwrap(), 1);
+        assert!(fds[0].revents().contains(PollFlags::ERR));
+        let mut slots = Slots::new(1, 0, 1500, 0);
+        let error = tun.read(&mut slots, 0, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
+    });
+}
+
+#[test]
+fn a_name_that_no_interface_can_have_is_refused() {
+    for name in ["", "sixteen-letters-", "a/b", "a b", ".", "..", "a\0b"] {
+        let error = Tun::open(name).unwrap_err();
+        assert!(matches!(error, TunError::Name { .. }), "{name}");
+    }
+}
