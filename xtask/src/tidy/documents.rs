@@ -1,0 +1,103 @@
+//! Documents say what is true of the tree.
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+use super::tokens::split;
+
+const DEPENDENCIES: &str = "docs/dependencies.md";
+
+/// Returns direct dependencies without a row in the table, and rows without a dependency.
+pub fn dependencies(text: &str, direct: &BTreeSet<String>) -> Vec<Finding> {
+    let rows: BTreeSet<String> = text.lines().filter_map(row).collect();
+    let missing = direct
+        .difference(&rows)
+        .map(|name| format!("`{name}` has no row"));
+    let stale = rows
+        .difference(direct)
+        .map(|name| format!("`{name}` is no dependency any more"));
+    missing
+        .chain(stale)
+        .map(|what| Finding::new(DEPENDENCIES, what))
+        .collect()
+}
+
+/// Returns the package that a row ``| `name` | why | what else |`` is about.
+fn row(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("| `")?;
+    Some(rest.split_once('`')?.0.to_owned())
+}
+
+/// Returns the verbs of the program, from the variants of its `Verb`.
+pub fn program_verbs(source: &str) -> BTreeSet<String> {
+    let tokens = split(source);
+    let mut verbs = BTreeSet::new();
+    let Some(start) = tokens
+        .windows(2)
+        .position(|two| two[0].text == "enum" && two[1].text == "Verb")
+    else {
+        return verbs;
+    };
+    // A variant stands where no bracket is open but the enum's own.
+    let mut depth = 0;
+    for token in &tokens[start + 2..] {
+        match token.text.as_str() {
+            "{" | "(" | "[" => depth += 1,
+            "}" | ")" | "]" => depth -= 1,
+            "," | "#" => {}
+            variant if depth == 1 => {
+                verbs.insert(kebab(variant));
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    verbs
+}
+
+fn kebab(variant: &str) -> String {
+    let mut word = String::new();
+    for letter in variant.chars() {
+        if letter.is_uppercase() && !word.is_empty() {
+            word.push('-');
+        }
+        word.extend(letter.to_lowercase());
+    }
+    word
+}
+
+/// Returns the commands in a document's blocks of code that neither automation nor program knows.
+pub fn commands(
+    path: &str,
+    text: &str,
+    xtask: &BTreeSet<&str>,
+    program: &BTreeSet<String>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut is_code = false;
+    for (at, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if is_code {
+            let words = line
+                .split_whitespace()
+                .skip_while(|word| ["$", "sudo"].contains(word));
+            let words: Vec<&str> = words.take(3).collect();
+            let is_unknown = match words[..] {
+                ["cargo", "xtask", verb] => !xtask.contains(verb),
+                ["bastide", verb, ..] => !verb.starts_with('-') && !program.contains(verb),
+                _ => false,
+            };
+            if is_unknown {
+                let what = format!("there is no command `{}`", words.join(" "));
+                findings.push(Finding::new(format!("{path}:{}", at + 1), what));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;
