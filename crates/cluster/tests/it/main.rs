@@ -10,6 +10,7 @@
 mod engines;
 mod filter;
 mod hosts;
+mod images;
 mod registry;
 mod wire;
 
