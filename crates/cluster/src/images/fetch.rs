@@ -28,7 +28,9 @@ use super::manifest::{Document, MANIFEST_BYTES_MAX};
 const FETCHES_MAX: usize = 4;
 /// Peers that are asked for one blob.
 const PEERS_MAX: usize = 64;
-/// How long a peer may take to accept, and to begin its answer.
+/// How long a peer may take to accept: a node that is gone delays each blob by this.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How long a peer may take to begin its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a transfer may stand still.
 const STALL_MAX: Duration = Duration::from_secs(15);
@@ -178,7 +180,7 @@ impl Fetcher {
         address: SocketAddr,
         digest: Digest,
     ) -> Result<Option<u64>, PeerError> {
-        let stream = timeout(ANSWER_WITHIN, TcpStream::connect(address)).await??;
+        let stream = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await??;
         match &self.peers.tls {
             None => self.transfer(stream, address, digest).await,
             Some(config) => {

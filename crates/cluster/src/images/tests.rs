@@ -303,3 +303,79 @@ async fn a_blob_that_many_ask_for_crosses_the_mesh_once() {
     assert!(asking.join_all().await.iter().all(|status| *status == 200));
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+/// Certificates made by somebody else's program: a CA, and one that it signed for 127.0.0.1.
+/// `None` if that program is not installed.
+fn certificates(folder: &std::path::Path) -> Option<()> {
+    let openssl = |words: &str| {
+        let mut command = std::process::Command::new("openssl");
+        let output = command.args(words.split(' ')).current_dir(folder).output();
+        output
+            .ok()
+            .filter(|output| output.status.success())
+            .map(drop)
+    };
+    std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!(
+        "req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=ca -days 2"
+    ))?;
+    openssl(&format!(
+        "req {key} -keyout key.pem -out csr.pem -subj /CN=node"
+    ))?;
+    let sign = "x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial";
+    openssl(&format!("{sign} -out cert.pem -days 2 -extfile ext"))
+}
+
+#[tokio::test]
+async fn with_certificates_only_members_are_served() {
+    use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+    let folder = tempfile::tempdir().unwrap();
+    if certificates(folder.path()).is_none() {
+        eprintln!("skipped: openssl is missing");
+        return;
+    }
+    let read = |name: &str| CertificateDer::from_pem_file(folder.path().join(name)).unwrap();
+    let key = || PrivateKeyDer::from_pem_file(folder.path().join("key.pem")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(read("ca.pem")).unwrap();
+    let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![read("cert.pem")], key())
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let member = client
+        .clone()
+        .with_client_auth_cert(vec![read("cert.pem")], key());
+    let stranger = client.with_no_client_auth();
+
+    let origin = Arc::new(Blobs::open(folder.path().join("origin")).unwrap());
+    let digest = origin.put(b"for members").unwrap();
+    let (listener, address) = listener().await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_peers(listener, origin, Some(Arc::new(server))));
+    let ensure = async |name: &str, tls: Option<ClientConfig>| {
+        let blobs = Arc::new(Blobs::open(folder.path().join(name)).unwrap());
+        let (_, addresses) = watch::channel(vec![address]);
+        let tls = tls.map(Arc::new);
+        Fetcher::new(blobs, Peers { addresses, tls })
+            .ensure(digest)
+            .await
+    };
+    assert!(ensure("plain", None).await.is_err());
+    assert!(ensure("stranger", Some(stranger)).await.is_err());
+    assert_eq!(ensure("member", Some(member.unwrap())).await.unwrap(), 11);
+}
