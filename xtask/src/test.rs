@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use self::outcome::{Outcome, Reader};
 use crate::workspace::{
-    cargo, find_program, musl_target, must, output, root as checkout, target_dir,
+    cargo, musl_target, must, output, root as checkout, target_dir,
 };
 use crate::{packages, programs, root, say};
 
