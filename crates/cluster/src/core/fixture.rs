@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bastide_api::{
-    AddressPlan, DiscoveryKey, NodeId, NodeRecord, SwarmSettings, UnixTime, WireGuardKey,
+    AddressPlan, ClusterId, ClusterRecord, DiscoveryKey, NodeId, NodeRecord, Revision,
+    SwarmSettings, UnixTime, View, WireGuardKey,
 };
 
 use super::service::{Wish, wishes};
@@ -58,24 +59,30 @@ pub(crate) fn known(has_token: bool) -> Known {
     }
 }
 
+/// A view of the three nodes, without stacks.
+pub(crate) fn view() -> View {
+    View {
+        revision: Revision(1),
+        cluster: ClusterRecord {
+            id: ClusterId::from_bytes([7; 16]),
+            name: "home".parse().unwrap(),
+            plan: AddressPlan::default(),
+            controllers: Vec::new(),
+            swarm: SwarmSettings::default(),
+        },
+        nodes: (1..=3).map(|slot| (node(slot).id, node(slot))).collect(),
+        stacks: BTreeMap::new(),
+    }
+}
+
 pub(crate) fn wish(user: &str) -> Wish {
     let digest = "0".repeat(64);
     let text = format!(
         r#"{{"name":"hello","services":{{"web":{{"image":"app@sha256:{digest}","replicas":3,
         "user":"{user}","resources":{{"limit_cpus":1,"limit_memory":1,"limit_pids":1}}}}}}}}"#
     );
-    let view = bastide_api::View {
-        revision: bastide_api::Revision(1),
-        cluster: bastide_api::ClusterRecord {
-            id: bastide_api::ClusterId::from_bytes([7; 16]),
-            name: "home".parse().unwrap(),
-            plan: AddressPlan::default(),
-            controllers: Vec::new(),
-            swarm: SwarmSettings::default(),
-        },
-        nodes: BTreeMap::new(),
-        stacks: BTreeMap::from([("hello".parse().unwrap(), text)]),
-    };
+    let mut view = view();
+    view.stacks.insert("hello".parse().unwrap(), text);
     wishes(&view).0.remove(0)
 }
 
@@ -178,6 +185,7 @@ pub(crate) fn tasks(slots: &[u8]) -> Vec<SwarmTask> {
         id: TaskId(format!("t{at}")),
         service: ServiceId("v".to_owned()),
         member: Some(MemberId(format!("m{slot}"))),
+        wanted: true,
         running: true,
         trouble: None,
     };

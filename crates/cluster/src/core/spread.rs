@@ -12,7 +12,9 @@ use std::time::Duration;
 use bastide_api::UnixTime;
 
 use super::service::Wish;
-use super::state::{Availability, ManagerState, Member, MemberId, ServiceId, SwarmService};
+use super::state::{
+    Availability, ManagerState, Member, MemberId, ServiceId, SwarmService, SwarmTask,
+};
 use super::swarm::{Desired, Memory};
 
 /// The node label that names a node's site.
@@ -62,7 +64,8 @@ fn skewed(wish: &Wish, id: &ServiceId, members: &[&Member], manager: &ManagerSta
     };
     let mut nodes: BTreeMap<&MemberId, usize> =
         eligible.iter().map(|member| (&member.id, 0)).collect();
-    for task in manager.tasks.iter().filter(|task| task.service == *id) {
+    let wanted = |task: &&SwarmTask| task.service == *id && task.wanted;
+    for task in manager.tasks.iter().filter(wanted) {
         // A replica that does not run, or runs on a node that may be about to go, is Swarm's
         // business first.
         let Some(count) = task

@@ -107,7 +107,7 @@ pub struct ManagerState {
     pub members: Vec<Member>,
     /// The services.
     pub services: Vec<SwarmService>,
-    /// The tasks that ought to run.
+    /// The tasks, with those that ended lately.
     pub tasks: Vec<SwarmTask>,
 }
 
@@ -167,7 +167,7 @@ pub enum UpdateState {
     RolledBack,
 }
 
-/// A Swarm task that ought to run.
+/// A Swarm task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwarmTask {
     /// Its id.
@@ -176,6 +176,8 @@ pub struct SwarmTask {
     pub service: ServiceId,
     /// Where it was put.
     pub member: Option<MemberId>,
+    /// Whether it ought to run. One that ended is kept for its story.
+    pub wanted: bool,
     /// Whether it runs, and passes its health check if it has one.
     pub running: bool,
     /// Why it does not, in the engine's words.

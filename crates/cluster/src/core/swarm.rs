@@ -18,8 +18,8 @@ use ipnet::Ipv4Net;
 use super::service::{Trouble, Wish, wishes};
 use super::spread::{self, ARCH_LABEL, NODE_LABEL, SITE_LABEL};
 use super::state::{
-    Actual, Availability, ManagerState, Member, MemberId, Network, Phase, ServiceId, SwarmId,
-    SwarmService, UpdateState,
+    Actual, Availability, ManagerState, Member, MemberId, Membership, Network, Phase, ServiceId,
+    SwarmId, SwarmService, UpdateState,
 };
 
 /// The network on every node that services are attached to.
@@ -227,6 +227,14 @@ pub fn plan(desired: &Desired, actual: &Actual, memory: &mut Memory, now: UnixTi
         },
     }
     plan
+}
+
+/// Returns whether an engine whose node the view does not hold should leave the Swarm: if it is a
+/// worker there. It does not notice by itself that the managers removed it, and would not join again.
+/// A manager stays: what it holds is everybody's.
+pub fn departs(view: &View, found: &Membership) -> bool {
+    let ours = |address: &Ipv4Addr| view.nodes.values().any(|node| node.address == *address);
+    found.phase == Phase::Active && !found.manager && found.managers.iter().any(ours)
 }
 
 /// Not a member: the networks first, so that no task ever comes to a node without them.
@@ -539,19 +547,32 @@ fn service(
         ));
         return false;
     }
+    let tasks = || manager.tasks.iter().filter(|task| task.service == found.id);
+    let running = tasks().filter(|task| task.wanted && task.running).count();
+    let running = u32::try_from(running).unwrap_or(u32::MAX);
     if found.replicas == Some(wish.spec.replicas) {
         memory.surge_since.remove(&found.id);
+        // Those that ought to run first: they say why they cannot.
+        let told = tasks()
+            .filter(|task| task.wanted)
+            .chain(tasks().filter(|task| !task.wanted));
+        if running < wish.spec.replicas
+            && let Some(reason) = told.filter_map(|task| task.trouble.as_ref()).next()
+        {
+            plan.troubles.push(Trouble::new(
+                format!(
+                    "{running} of {} tasks of `{name}` run: {reason}",
+                    wish.spec.replicas
+                ),
+                format!("docker service ps --no-trunc {name}"),
+            ));
+        }
         return true;
     }
     // One too many on purpose: wait until it runs, then let Swarm take one from the fullest node.
-    let surging = memory.surge_since.get(&found.id).copied();
-    let running = manager
-        .tasks
-        .iter()
-        .filter(|task| task.service == found.id && task.running);
-    if let Some(since) = surging
-        && now.since(since) < SURGE_MAX
-        && u32::try_from(running.count()).unwrap_or(u32::MAX) <= wish.spec.replicas
+    if let Some(since) = memory.surge_since.get(&found.id)
+        && now.since(*since) < SURGE_MAX
+        && running <= wish.spec.replicas
     {
         plan.waiting = true;
         return false;

@@ -217,7 +217,8 @@ fn container(wish: &Wish) -> models::TaskSpecContainerSpec {
         dns_config: Some(models::TaskSpecContainerSpecDnsConfig {
             nameservers: Some(vec![wish.dns.to_string()]),
             search: Some(vec![wish.search.clone()]),
-            options: None,
+            // Engines write `ndots:0` otherwise, with which musl never looks in the domain.
+            options: Some(vec!["ndots:1".to_owned()]),
         }),
         init: written.init,
         capability_drop: Some(dropped),

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::models;
-use bollard::query_parameters::{
-    EventsOptionsBuilder, ListContainersOptions, ListTasksOptionsBuilder,
-};
+use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptions, ListTasksOptions};
 use futures_util::{Stream, StreamExt};
 
 use super::Engine;
@@ -26,11 +24,9 @@ pub enum Change {
 }
 
 impl Engine {
-    /// Lists the tasks that ought to run, on a manager.
+    /// Lists the tasks, with those that ended lately, on a manager.
     pub async fn tasks(&self) -> Result<Vec<SwarmTask>, EngineError> {
-        let filters = HashMap::from([("desired-state", vec!["running"])]);
-        let options = ListTasksOptionsBuilder::new().filters(&filters).build();
-        let listed = self.docker.list_tasks(Some(options)).await;
+        let listed = self.docker.list_tasks(None::<ListTasksOptions>).await;
         let listed = listed.map_err(|e| Object::new("listing", "tasks").failed(e))?;
         Ok(listed.into_iter().filter_map(task).collect())
     }
@@ -91,6 +87,7 @@ fn task(found: models::Task) -> Option<SwarmTask> {
         id: TaskId(found.id?),
         service: ServiceId(found.service_id?),
         member: found.node_id.filter(|id| !id.is_empty()).map(MemberId),
+        wanted: found.desired_state == Some(models::TaskState::RUNNING),
         running: status.state == Some(models::TaskState::RUNNING),
         trouble: status.err.filter(|text| !text.is_empty()),
     })

@@ -9,7 +9,9 @@ use tracing::{debug, info};
 use crate::core::facts;
 use crate::core::service::Trouble;
 use crate::core::state::{Actual, ManagerState, SwarmId};
-use crate::core::swarm::{Desired, Known, Memory, Step, plan};
+use crate::core::swarm::{
+    Desired, GATEWAY_NETWORK, Known, Memory, NETWORK, NETWORK_TEMPLATE, Step, departs, plan,
+};
 use crate::engine::{Engine, EngineError, JoinTokens};
 
 /// Until the next round when something is under way.
@@ -95,6 +97,10 @@ impl Reconciler {
             has_token: access.token.is_some(),
         };
         let Some((desired, troubles)) = Desired::of(view, self.me, known) else {
+            if let Err(error) = self.depart(view, &mut report).await {
+                report.troubles.push(trouble(&error));
+                report.next = AFTER_FAILURE;
+            }
             return report;
         };
         report.troubles = troubles;
@@ -120,11 +126,17 @@ impl Reconciler {
     /// Takes the engine out of the Swarm and removes its networks, for `bastide down`.
     pub async fn leave(&self) -> Result<(), EngineError> {
         self.engine.leave_swarm().await?;
-        for name in [
-            crate::core::swarm::NETWORK,
-            crate::core::swarm::NETWORK_TEMPLATE,
-        ] {
+        for name in [NETWORK, NETWORK_TEMPLATE, GATEWAY_NETWORK] {
             self.engine.remove_network(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn depart(&self, view: &View, report: &mut Report) -> Result<(), EngineError> {
+        if departs(view, &self.engine.membership().await?) {
+            self.engine.leave_swarm().await?;
+            info!("engine left the Swarm: this node is no member of the cluster");
+            report.done.push("left the Swarm".to_owned());
         }
         Ok(())
     }

@@ -1,16 +1,16 @@
 //! Three engines on a mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bastide_api::{
     AddressPlan, ClusterId, ClusterRecord, Controller, DiscoveryKey, NodeId, NodeRecord, Revision,
     Secret, SwarmSettings, UnixTime, View, WireGuardKey,
 };
-use bastide_cluster::core::state::{Member, SwarmId};
+use bastide_cluster::core::state::{Member, Phase, SwarmId};
 use bastide_cluster::firewall::{self, Frames, HostChange, Rules};
 use bastide_cluster::{Reconciler, Report, SwarmAccess, filter};
 use bastide_linux::nft;
@@ -223,6 +223,8 @@ impl Cluster {
         for host in &self.hosts {
             assert!(jump(host), "the jump was not there yet");
             assert!(!jump(host), "the jump is there now");
+            host.net.run("iptables -F DOCKER-USER");
+            assert!(jump(host), "somebody took it away");
         }
         took
     }
@@ -273,6 +275,39 @@ impl Cluster {
         host.docker(&format!("exec {client} /fixture ask {to}:{port}"))
             .unwrap()
     }
+}
+
+/// Answers each question for an address with `answer` on the resolver's address of `net`; returns
+/// the names that were asked for (RFC 1035, section 4.1).
+fn resolver(net: &Net, answer: Ipv4Addr) -> Arc<Mutex<BTreeSet<String>>> {
+    net.run("ip addr add 100.72.0.53/32 dev lo");
+    let socket = net.inside(|| UdpSocket::bind("100.72.0.53:53").unwrap());
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let names = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((count, from)) = socket.recv_from(&mut packet) {
+            let (mut at, mut labels) = (12, Vec::new());
+            while packet[at] != 0 {
+                let end = at + 1 + usize::from(packet[at]);
+                labels.push(String::from_utf8_lossy(&packet[at + 1..end]).into_owned());
+                at = end;
+            }
+            let is_address = packet[at + 1..at + 3] == [0, 1];
+            let end = at + 5;
+            assert!(end <= count);
+            names.lock().unwrap().insert(labels.join("."));
+            let mut reply = packet[..end].to_vec();
+            reply[2..4].copy_from_slice(&[0x81, 0x80]);
+            reply[6..12].copy_from_slice(&[0, u8::from(is_address), 0, 0, 0, 0]);
+            if is_address {
+                reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
+                reply.extend(answer.octets());
+            }
+            let _ = socket.send_to(&reply, from);
+        }
+    });
+    asked
 }
 
 /// Makes sure of the jump in Docker's chains, inside the host; true if it was not there.
@@ -360,6 +395,22 @@ fn three_engines_become_one_swarm_whose_services_spread_and_reach_each_other() {
             .net
             .run("cat /proc/sys/net/ipv6/conf/bst-containers/mtu");
         assert_eq!(mtu.trim(), "1420");
+
+        // A task asks for a short name: the resolver and the domain are those of its spec.
+        let asked = resolver(&cluster.hosts[1].net, cluster.replicas()[2][0]);
+        let task = cluster.hosts[1]
+            .docker("ps -q --filter name=hello_web")
+            .unwrap();
+        let host = &cluster.hosts[1];
+        let answer = host
+            .docker(&format!("exec {task} /fixture ask web:80"))
+            .unwrap();
+        assert!(answer.starts_with("ok "), "{answer}");
+        assert!(
+            asked.lock().unwrap().contains("web.hello.test.internal"),
+            "{asked:?}"
+        );
+
         cluster.round().await;
         let tasks = cluster.reports[0].tasks.clone().unwrap();
         assert!(
@@ -477,5 +528,87 @@ fn replicas_return_to_a_node_that_was_away() {
         let fresh = cluster.replicas()[2][0];
         cluster.client(0, "client");
         assert!(cluster.ask(0, "client", fresh, 80).starts_with("ok "));
+    });
+}
+
+#[test]
+fn a_node_that_was_removed_and_taken_in_again_is_a_member_again() {
+    run(async || {
+        let Some(mut cluster) = Cluster::start(2).await else {
+            return;
+        };
+        cluster.form().await;
+        let taken = cluster.view.nodes.remove(&id(1)).unwrap();
+        cluster
+            .until("its removal", async |cluster| {
+                let removed = cluster.hosts[1].engine.membership().await.unwrap();
+                removed.phase == Phase::Inactive && cluster.members().await.len() == 1
+            })
+            .await;
+        cluster.view.nodes.insert(id(1), taken);
+        let back = cluster
+            .until("its return", async |cluster| {
+                let members = cluster.members().await;
+                members.iter().filter(|member| member.ready).count() == 2
+            })
+            .await;
+        eprintln!("a member again in {back:?}");
+    });
+}
+
+#[test]
+fn a_port_that_a_service_publishes_is_reached_from_the_world_and_its_address_is_not() {
+    run(async || {
+        let Some(mut cluster) = Cluster::start(1).await else {
+            return;
+        };
+        cluster.form().await;
+        cluster.deploy(1);
+        let text = cluster.view.stacks.values_mut().next().unwrap();
+        let ports = r#""stop_signal":"SIGKILL","ports":[{"target":80,"published":8080}]"#;
+        *text = text.replace(r#""stop_signal":"SIGKILL""#, ports);
+        cluster.spread("the replica", &[1]).await;
+
+        let (host, world) = (&cluster.hosts[0].net, Net::new());
+        host.wire("eth0", &world, "eth0");
+        host.run("ip addr add 203.0.113.1/24 dev eth0");
+        world.run("ip addr add 203.0.113.9/24 dev eth0");
+        world.run("ip route add default via 203.0.113.1");
+        let reach = |address: Ipv4Addr, port: u16| {
+            let to = std::net::SocketAddr::from((address, port));
+            let patience = Duration::from_millis(500);
+            world
+                .inside(|| std::net::TcpStream::connect_timeout(&to, patience))
+                .is_ok()
+        };
+        assert!(reach(Ipv4Addr::new(203, 0, 113, 1), 8080));
+        assert!(!reach(cluster.replicas()[0][0], 80));
+    });
+}
+
+#[test]
+fn an_engine_that_leaves_keeps_nothing_of_ours() {
+    run(async || {
+        let Some(mut cluster) = Cluster::start(2).await else {
+            return;
+        };
+        cluster.form().await;
+        cluster.deploy(2);
+        cluster.spread("a replica on each node", &[1, 1]).await;
+        for (agent, host) in cluster.agents.iter().zip(&cluster.hosts) {
+            agent.leave().await.unwrap();
+            let left: Vec<String> = host.engine.networks().await.unwrap().into_keys().collect();
+            assert_eq!(left, ["bridge", "host", "none"]);
+            host.net.inside(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                runtime
+                    .unwrap()
+                    .block_on(filter::remove_docker_jump())
+                    .unwrap();
+            });
+            assert!(!host.net.run("iptables -S").contains("BASTIDE"));
+        }
     });
 }

@@ -1,7 +1,7 @@
 //! The program in the test's image, built by the test itself: it serves, asks and waits.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 const BODY_BYTES: usize = 65_536;
@@ -10,7 +10,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments[1].as_str() {
         "serve" => serve(arguments[2].parse().unwrap()),
-        "ask" => println!("{}", ask(arguments[2].parse().unwrap())),
+        "ask" => println!("{}", ask(&arguments[2])),
         _ => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -21,7 +21,9 @@ fn main() {
 fn serve(port: u16) {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     for stream in TcpListener::bind(("0.0.0.0", port)).unwrap().incoming() {
-        let (Ok(mut stream), name) = (stream, name.clone()) else { continue };
+        let (Ok(mut stream), name) = (stream, name.clone()) else {
+            continue;
+        };
         std::thread::spawn(move || {
             let mut body = Vec::new();
             let _ = stream.read_to_end(&mut body);
@@ -30,9 +32,10 @@ fn serve(port: u16) {
     }
 }
 
-/// Sends 64 KiB and returns the answer, or why there is none.
-fn ask(to: SocketAddr) -> String {
+/// Sends 64 KiB to `host:port` and returns the answer, or why there is none.
+fn ask(to: &str) -> String {
     let exchange = || {
+        let to: SocketAddr = to.to_socket_addrs()?.next().unwrap();
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(3)))?;
         stream.write_all(&vec![7; BODY_BYTES])?;
@@ -41,5 +44,8 @@ fn ask(to: SocketAddr) -> String {
         stream.read_to_string(&mut answer)?;
         std::io::Result::Ok(answer)
     };
-    exchange().map_or_else(|error| format!("error: {error}"), |answer| format!("ok {answer}"))
+    exchange().map_or_else(
+        |error| format!("error: {error}"),
+        |answer| format!("ok {answer}"),
+    )
 }

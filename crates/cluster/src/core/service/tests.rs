@@ -1,27 +1,15 @@
-use std::collections::BTreeMap;
-
-use bastide_api::{ClusterRecord, Revision};
-
+use super::super::fixture;
 use super::*;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn view(stacks: &[(&str, &str)]) -> View {
-    let stacks = stacks
-        .iter()
-        .map(|(name, text)| (name.parse().unwrap(), (*text).to_owned()));
-    View {
-        revision: Revision(1),
-        cluster: ClusterRecord {
-            id: bastide_api::ClusterId::from_bytes([7; 16]),
-            name: "home".parse().unwrap(),
-            plan: bastide_api::AddressPlan::default(),
-            controllers: Vec::new(),
-            swarm: bastide_api::SwarmSettings::default(),
-        },
-        nodes: BTreeMap::new(),
-        stacks: stacks.collect(),
+    let mut view = fixture::view();
+    for (name, text) in stacks {
+        view.stacks
+            .insert(name.parse().unwrap(), (*text).to_owned());
     }
+    view
 }
 
 fn stack(image: &str, rest: &str) -> String {

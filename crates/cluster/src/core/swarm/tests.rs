@@ -1,5 +1,5 @@
 use super::super::fixture::{
-    address, desired, fresh, known, manager, network, own_networks, service, tasks, wish,
+    address, desired, fresh, known, manager, network, own_networks, service, tasks, view, wish,
 };
 use super::*;
 
@@ -255,4 +255,55 @@ fn an_update_that_was_rolled_back_is_not_tried_again_until_something_new_is_depl
 
     wanted.wishes = vec![wish("3")];
     assert_eq!(plan(&wanted, &actual, &mut memory, at(10)).steps.len(), 1);
+}
+
+#[test]
+fn a_service_that_lacks_replicas_tells_why() {
+    let mut wanted = desired(1);
+    wanted.wishes = vec![wish("1")];
+    let mut actual = manager();
+    state(&mut actual).services = vec![service(&wish("1"))];
+    let mut all = tasks(&[1, 2, 3, 3]);
+    all[3].wanted = false;
+    all[3].running = false;
+    all[3].trouble = Some("No such image".to_owned());
+    state(&mut actual).tasks = all.clone();
+    assert_eq!(
+        decide(&wanted, &actual).troubles,
+        [],
+        "the past of a service that runs"
+    );
+    all[2].running = false;
+    state(&mut actual).tasks = all;
+    let troubles = decide(&wanted, &actual).troubles;
+    assert_eq!(troubles.len(), 1);
+    assert!(
+        troubles[0].what.contains("No such image"),
+        "{}",
+        troubles[0]
+    );
+}
+
+#[test]
+fn a_worker_that_is_no_node_any_more_leaves_and_a_manager_or_a_strangers_worker_stays() {
+    let mut found = fresh().membership;
+    found.phase = Phase::Active;
+    found.managers = vec![address(1)];
+    let view = view();
+    assert!(departs(&view, &found));
+    assert!(!departs(
+        &view,
+        &Membership {
+            manager: true,
+            ..found.clone()
+        }
+    ));
+    let elsewhere = vec![Ipv4Addr::new(192, 168, 1, 1)];
+    assert!(!departs(
+        &view,
+        &Membership {
+            managers: elsewhere,
+            ..found
+        }
+    ));
 }
