@@ -402,3 +402,11 @@ fn damaged_files_never_panic() {
         "the damage was too small: {refused} of 3000 refused"
     );
 }
+
+#[test]
+fn the_example_that_newcomers_deploy_is_read() {
+    let text = include_str!("../../../../../examples/hello/compose.yaml");
+    let stack = parse(&"hello".parse().unwrap(), text);
+    let stack = stack.unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert!(!stack.services.is_empty());
+}
