@@ -7,12 +7,13 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bastide_api::Secret;
 use bastide_linux::clock;
 use bastide_linux::udp::UdpError;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify;
 use zeroize::Zeroize;
 
@@ -119,17 +120,7 @@ impl Uapi {
         &self.path
     }
 
-    /// Serves clients, one at a time, until `end` is readable or the socket was deleted.
-    pub fn serve<C: Companion>(
-        &self,
-        device: &Handle<C>,
-        access: Access,
-        end: &Arc<OwnedFd>,
-    ) -> Closed {
-        self.serve_until(device, access, &[end.as_fd()])
-    }
-
-    /// As [`Self::serve`], until any of several descriptors is readable.
+    /// Serves clients, one at a time, until any of `ends` is readable or the socket was deleted.
     pub fn serve_until<C: Companion>(
         &self,
         device: &Handle<C>,
@@ -174,6 +165,59 @@ impl Drop for Uapi {
     fn drop(&mut self) {
         if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A thread that serves a device's socket. Dropping it ends the thread and removes the socket.
+#[derive(Debug)]
+pub struct Server {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the socket of `interface` and serves it until the device is done ([`Device::done`]).
+    ///
+    /// [`Device::done`]: super::device::Device::done
+    pub fn start<C: Companion>(
+        interface: &str,
+        device: Handle<C>,
+        access: Access,
+        done: Arc<OwnedFd>,
+    ) -> Result<Self, UapiError> {
+        let uapi = Uapi::open(interface)?;
+        let path = uapi.path.clone();
+        let failed = |source| UapiError::System {
+            operation: "serve",
+            path,
+            source,
+        };
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let stop = match eventfd(0, flags) {
+            Ok(stop) => Arc::new(stop),
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        let its_stop = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name(format!("uapi-{interface}"))
+            .spawn(move || {
+                let closed = uapi.serve_until(&device, access, &[done.as_fd(), its_stop.as_fd()]);
+                tracing::debug!(?closed, "the UAPI socket was closed");
+            })
+            .map_err(failed)?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
