@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::core::message::{self, Transport, Verdict};
-use crate::core::quota::Quota;
+use crate::core::quota::{Quota, Slots};
 use crate::core::zone::Zone;
 
 /// Names that are being asked of others at one time. Each holds a socket for two seconds at most;
@@ -24,6 +24,9 @@ use crate::core::zone::Zone;
 const FORWARDS_MAX: usize = 256;
 /// TCP connections at one time. More wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
+/// Of these, those of one source.
+const FORWARDS_PER_SOURCE_MAX: u32 = 64;
+const CONNECTIONS_PER_SOURCE_MAX: u32 = 8;
 
 /// Where a resolver listens, whom it answers and whom it asks.
 #[derive(Debug, Clone)]
@@ -89,6 +92,8 @@ struct Shared {
     forwards: Semaphore,
     counters: Arc<Counters>,
     quota: Mutex<Quota>,
+    forwarding: Arc<Mutex<Slots>>,
+    connected: Arc<Mutex<Slots>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -123,6 +128,8 @@ impl Resolver {
             forwards: Semaphore::new(FORWARDS_MAX),
             counters: Arc::default(),
             quota: Mutex::new(Quota::new(Instant::now())),
+            forwarding: Arc::new(Mutex::new(Slots::new(FORWARDS_PER_SOURCE_MAX))),
+            connected: Arc::new(Mutex::new(Slots::new(CONNECTIONS_PER_SOURCE_MAX))),
         };
         Ok(Self {
             udp: Arc::new(udp),
@@ -158,15 +165,18 @@ impl Resolver {
                     Err(error) => self.pause("udp", &error).await,
                 },
                 (accepted, permit) = accept => match accepted {
-                    Ok((stream, source)) if self.shared.admits(source.ip()) => {
+                    Ok((stream, source)) => {
+                        let admitted = self.shared.admits(source.ip());
+                        let slot = Slot::take(&self.shared.connected, source.ip());
+                        let Some(slot) = slot.filter(|_| admitted) else {
+                            self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        };
                         let shared = Arc::clone(&self.shared);
                         tasks.spawn(async move {
                             tcp::serve(stream, &shared).await;
-                            drop(permit);
+                            drop((permit, slot));
                         });
-                    }
-                    Ok(_) => {
-                        self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(error) => self.pause("tcp", &error).await,
                 },
@@ -200,7 +210,7 @@ impl Resolver {
             Verdict::Forward(question) => {
                 let (shared, udp) = (Arc::clone(shared), Arc::clone(&self.udp));
                 tasks.spawn(async move {
-                    let answer = forward::ask(&shared, &question).await;
+                    let answer = forward::ask(&shared, source.ip(), &question).await;
                     if let Err(error) = udp.send_to(&answer, source).await {
                         debug!(%error, "answer not sent");
                     }
@@ -214,6 +224,30 @@ impl Resolver {
     async fn pause(&self, socket: &str, error: &io::Error) {
         debug!(socket, %error, "could not receive");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Something that a source holds, until this is dropped.
+struct Slot {
+    slots: Arc<Mutex<Slots>>,
+    source: IpAddr,
+}
+
+impl Slot {
+    fn take(slots: &Arc<Mutex<Slots>>, source: IpAddr) -> Option<Self> {
+        let taken = slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(source);
+        let slots = Arc::clone(slots);
+        taken.then_some(Self { slots, source })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.give_back(self.source);
     }
 }
 

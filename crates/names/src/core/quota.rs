@@ -40,5 +40,38 @@ impl Quota {
     }
 }
 
+/// Counts what each source holds at this moment, so that one cannot hold everything.
+pub struct Slots {
+    per_source_max: u32,
+    held: BTreeMap<IpAddr, u32>,
+}
+
+impl Slots {
+    pub fn new(per_source_max: u32) -> Self {
+        Self {
+            per_source_max,
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `source` may hold one more; counts it. The caller bounds the sum over all sources.
+    pub fn take(&mut self, source: IpAddr) -> bool {
+        let held = self.held.entry(source).or_default();
+        let free = *held < self.per_source_max;
+        *held += u32::from(free);
+        free
+    }
+
+    /// Ends one holding of `source`.
+    pub fn give_back(&mut self, source: IpAddr) {
+        if let Some(held) = self.held.get_mut(&source) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(&source);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

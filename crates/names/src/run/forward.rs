@@ -1,7 +1,7 @@
 //! Asks the host's resolvers for the names of others.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::{Shared, random, tcp};
+use super::{Shared, Slot, random, tcp};
 use crate::core::message::{Incoming, Question, Transport};
 
 /// How long one resolver may take.
@@ -19,13 +19,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const STRAY_MAX: usize = 32;
 
 /// Asks one resolver after the other; answers SERVFAIL when none has an answer.
-pub async fn ask(shared: &Shared, question: &Question) -> Vec<u8> {
+pub async fn ask(shared: &Shared, source: IpAddr, question: &Question) -> Vec<u8> {
     shared.counters.forwarded.fetch_add(1, Ordering::Relaxed);
     let fail = || {
         shared.counters.unanswered.fetch_add(1, Ordering::Relaxed);
         question.server_failure()
     };
-    let Ok(_permit) = shared.forwards.try_acquire() else {
+    let slot = Slot::take(&shared.forwarding, source);
+    let (Some(_slot), Ok(_permit)) = (slot, shared.forwards.try_acquire()) else {
         return fail();
     };
     let upstreams = shared.upstreams.borrow().clone();

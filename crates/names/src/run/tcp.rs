@@ -44,7 +44,7 @@ pub async fn serve(mut stream: TcpStream, shared: &Shared) {
                 shared.counters.answered.fetch_add(1, Ordering::Relaxed);
                 answer
             }
-            Verdict::Forward(question) => forward::ask(shared, &question).await,
+            Verdict::Forward(question) => forward::ask(shared, source.ip(), &question).await,
         };
         match timeout(IDLE, write(&mut stream, &answer)).await {
             Ok(Ok(())) => {}

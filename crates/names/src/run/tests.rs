@@ -310,3 +310,30 @@ async fn nonsense_over_tcp_ends_the_connection() {
         .unwrap();
     assert_eq!(answers(&answer), 3);
 }
+
+#[tokio::test]
+async fn one_source_cannot_hold_all_connections() {
+    let scene = Scene::start(LOOPBACK).await;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_PER_SOURCE_MAX {
+        let mut stream = TcpStream::connect(scene.address).await.unwrap();
+        tcp::write(&mut stream, &question("web.shop.home.internal."))
+            .await
+            .unwrap();
+        assert!(0 < stream.read_u16().await.unwrap());
+        held.push(stream);
+    }
+    let mut one_more = TcpStream::connect(scene.address).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(LONG, one_more.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(ended.is_err() || rest.is_empty());
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(scene.address).await.unwrap();
+    tcp::write(&mut other, &question("web.shop.home.internal."))
+        .await
+        .unwrap();
+    assert!(0 < timeout(LONG, other.read_u16()).await.unwrap().unwrap());
+}

@@ -23,3 +23,19 @@ fn the_table_of_sources_is_bounded() {
     assert!(quota.admit(start, source(0)));
     assert_eq!(quota.asked.len(), SOURCES_MAX);
 }
+
+#[test]
+fn a_source_holds_no_more_than_its_share_and_gets_it_back() {
+    let mut slots = Slots::new(2);
+    let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    assert!(slots.take(one) && slots.take(one));
+    assert!(!slots.take(one));
+    assert!(slots.take(two));
+    slots.give_back(one);
+    assert!(slots.take(one));
+    slots.give_back(one);
+    slots.give_back(one);
+    slots.give_back(two);
+    slots.give_back(two);
+    assert!(slots.held.is_empty());
+}
