@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use bastide_api::{Secret, UnixTime};
 use bastide_store::{Batch, Compare, Key, KeyRange, Op, OpenSnapshot, Table};
 use serde::Serialize;
@@ -10,7 +12,9 @@ use zeroize::Zeroize;
 
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
+use crate::core::mounts::MountTable;
 use crate::core::refusal::{Refusal, Work};
+use crate::core::tables;
 
 /// Largest stored value, in bytes, before it is sealed.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -28,6 +32,7 @@ pub struct Draft<'s> {
     observations: Vec<Observation>,
     results: &'s [WorkResult],
     next_result: usize,
+    mounts: Option<Arc<MountTable>>,
 }
 
 /// What became of one piece of slow work.
@@ -57,6 +62,7 @@ impl<'s> Draft<'s> {
             observations: Vec::new(),
             results,
             next_result: 0,
+            mounts: None,
         }
     }
 
@@ -107,6 +113,7 @@ impl<'s> Draft<'s> {
                 "value is larger than {VALUE_BYTES_MAX} bytes"
             )));
         }
+        self.touch(&key);
         self.writes.insert(key, Some(value));
         Ok(())
     }
@@ -119,7 +126,24 @@ impl<'s> Draft<'s> {
 
     /// Deletes a key.
     pub fn delete(&mut self, key: Key) {
+        self.touch(&key);
         self.writes.insert(key, None);
+    }
+
+    fn touch(&mut self, key: &Key) {
+        if key.table() == tables::MOUNTS {
+            self.mounts = None;
+        }
+    }
+
+    /// Returns the mounts.
+    pub fn mounts(&mut self) -> Result<Arc<MountTable>, Refusal> {
+        if let Some(known) = &self.mounts {
+            return Ok(Arc::clone(known));
+        }
+        let loaded = Arc::new(MountTable::load(self)?);
+        self.mounts = Some(Arc::clone(&loaded));
+        Ok(loaded)
     }
 
     /// Returns the first `limit` keys of a range, in order, without their values.
@@ -193,6 +217,7 @@ impl<'s> Draft<'s> {
     /// Takes back the writes and observations since `mark`. What was read stays compared.
     pub fn return_to(&mut self, mark: Mark) {
         self.writes = mark.writes;
+        self.mounts = None;
         self.observations.truncate(mark.observations);
     }
 

@@ -14,7 +14,7 @@ use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
 use crate::core::fields::Fields;
 use crate::core::leases::{self, Lease, LeaseId, Owner};
-use crate::core::mounts::{Mount, MountTable};
+use crate::core::mounts::Mount;
 use crate::core::refusal::{Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::{Answer, Grant};
@@ -164,8 +164,21 @@ pub struct ServerInfo {
     pub cluster_id: String,
     /// `file` or `inmem`.
     pub storage: &'static str,
+    /// The kind of seal.
+    pub seal: &'static str,
+    /// The audit devices.
+    pub audit: Vec<AuditDevice>,
     /// When it started, in UTC.
     pub started: UnixTime,
+}
+
+/// Where audit records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditDevice {
+    /// Its name, with a slash at the end, such as `file/`; also what its hashes are salted with.
+    pub path: String,
+    /// The file.
+    pub file: String,
 }
 
 /// What an engine decides with: its own storage, time, randomness, and the world.
@@ -267,7 +280,7 @@ impl<'c, 's> Context<'c, 's> {
 
     /// Returns the same decision, seen from another mount: its storage, its leases.
     pub fn within(&mut self, mount: &str) -> Result<Context<'_, 's>, Refusal> {
-        let mounts = MountTable::load(self.draft)?;
+        let mounts = self.draft.mounts()?;
         let mount = mounts
             .at(mount)
             .ok_or_else(|| Refusal::NoMount(mount.to_owned()))?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::core::draft::{Draft, key};
 use crate::core::engine::{Caller, Context, World};
-use crate::core::mounts::{Mount, MountId, MountTable};
+use crate::core::mounts::{Mount, MountId};
 use crate::core::path::ApiPath;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Grant;
@@ -231,7 +231,7 @@ pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(
     if let Subject::Token(token) = &lease.subject {
         return tokens::revoke(draft, world, token);
     }
-    let mounts = MountTable::load(draft)?;
+    let mounts = draft.mounts()?;
     let Some(mount) = mounts.mounts.values().find(|mount| mount.id == lease.mount) else {
         return Ok(());
     };

@@ -14,6 +14,7 @@
 //!    what the lease stood for. What is merely observed goes to [`engine::Context::observe`].
 //! 4. Register it in [`registry::Registry::built_in`], and mount it there if each cluster has it.
 
+pub mod audit;
 pub mod auth;
 pub mod draft;
 pub mod engine;
@@ -24,6 +25,8 @@ pub mod fields;
 pub mod leases;
 pub mod mounts;
 pub mod path;
+pub mod pipeline;
+pub mod policy;
 pub mod refusal;
 pub mod registry;
 pub mod reply;

@@ -9,12 +9,15 @@ use crate::core::engine::Engine;
 use crate::core::engines;
 use crate::core::mounts::{self, Mount};
 use crate::core::path::MountPath;
+use crate::core::policy::builtin::Memo;
 use crate::core::refusal::Refusal;
 
 /// Engines and auth methods, by kind.
 pub struct Registry {
     engines: BTreeMap<&'static str, Arc<dyn Engine>>,
     auths: BTreeMap<&'static str, Arc<dyn Engine>>,
+    /// Parsed policies.
+    pub policies: Memo,
 }
 
 /// Mounts of each cluster: path, kind, description. They cannot be removed or moved.
@@ -38,8 +41,13 @@ impl Registry {
         let mut this = Self {
             engines: BTreeMap::new(),
             auths: BTreeMap::new(),
+            policies: Memo::default(),
         };
+        this.add_engine(Arc::new(engines::cubbyhole::Cubbyhole));
         this.add_engine(Arc::new(engines::kv1::KvV1));
+        this.add_engine(Arc::new(engines::kv2::KvV2));
+        this.add_engine(Arc::new(engines::sys::Sys));
+        this.add_auth(Arc::new(auth::token::TokenAuth));
         this.add_auth(Arc::new(auth::userpass::Userpass));
         this
     }

@@ -46,8 +46,6 @@ pub enum Reply {
         /// Whether it can be renewed again.
         renewable: bool,
     },
-    /// A kept-back envelope as it is: what unwrapping gives.
-    Envelope(Map<String, Value>),
     /// A stream that goes on.
     Stream(Stream),
 }

@@ -24,7 +24,9 @@ pub const LEASE_EXPIRY: Table = Table(9);
 pub const LEASE_TOKENS: Table = Table(10);
 /// Single values: the highest time seen, the audit chain's head.
 pub const CORE: Table = Table(11);
-/// `device path` -> an audit device.
-pub const AUDIT_DEVICES: Table = Table(12);
 /// `sequence, big-endian 8` -> a record that is not yet known to be on its device.
 pub const AUDIT_OUTBOX: Table = Table(13);
+/// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.
+pub const GRAVES: Table = Table(14);
+/// `prefix` -> leases below it are revoked and not yet all swept.
+pub const LEASE_GRAVES: Table = Table(15);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::core::draft::{Draft, key};
 use crate::core::engine::World;
 use crate::core::leases::{self, LeaseId};
-use crate::core::mounts::{Mount, MountTable};
+use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
 use crate::core::tables;
 
@@ -474,7 +474,7 @@ fn sweep_one(
 }
 
 fn clear_cubbyhole(draft: &mut Draft<'_>, id: &TokenId, budget: &mut usize) -> Result<(), Refusal> {
-    let mounts = MountTable::load(draft)?;
+    let mounts = draft.mounts()?;
     let Some(mount) = mounts.at("cubbyhole/") else {
         return Ok(());
     };

@@ -1,3 +1,4 @@
 //! Auth methods: what proves who asks.
 
+pub mod token;
 pub mod userpass;

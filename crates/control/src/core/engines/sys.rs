@@ -1,0 +1,185 @@
+//! The mount `sys/`: mounts, policies, leases, and what the server tells of itself.
+
+use serde_json::json;
+
+use crate::core::engine::{Call, Context, Engine};
+use crate::core::refusal::Refusal;
+use crate::core::reply::{Answer, Reply, timestamp};
+use crate::core::request::Operation;
+
+mod capabilities;
+mod leases;
+mod mounts;
+mod policies;
+
+/// The engine behind `sys/`.
+pub struct Sys;
+
+impl Engine for Sys {
+    fn kind(&self) -> &'static str {
+        "system"
+    }
+
+    fn is_open(&self, call: &Call<'_>) -> bool {
+        match (call.operation, &call.segments()[..]) {
+            (Operation::Read, ["health" | "seal-status" | "leader" | "init"])
+            | (Operation::Update, ["init" | "unseal"])
+            | (Operation::Read, ["internal", "ui", "mounts", ..]) => true,
+            _ => false,
+        }
+    }
+
+    fn needs_sudo(&self, call: &Call<'_>) -> bool {
+        match (call.operation, &call.segments()[..]) {
+            (_, ["auth", _, ..])
+            | (_, ["remount" | "audit" | "seal" | "step-down" | "revoke-prefix" | "revoke-force", ..])
+            | (_, ["rotate" | "raw", ..])
+            | (_, ["config", "cors" | "auditing", ..])
+            | (_, ["leases", "revoke-prefix" | "revoke-force", ..])
+            | (Operation::List, ["leases", "lookup", ..])
+            | (_, ["leases"]) => true,
+            _ => false,
+        }
+    }
+
+    fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+        use Operation::{Read, Update};
+        let segments = call.segments();
+        match (call.operation, &segments[..]) {
+            (Read, ["health"]) => Ok(health(ctx, call)),
+            (Read, ["seal-status"]) | (Update, ["unseal"]) => Ok(seal_status(ctx)),
+            (Read, ["leader"]) => Ok(leader()),
+            (Read, ["init"]) => Ok(bare(json!({ "initialized": true }))),
+            (Update, ["init"]) => Err(Refusal::invalid("Vault is already initialized")),
+            (Read, ["ha-status"]) => Ok(Answer::json(json!({ "nodes": [] }))),
+            (Read, ["key-status"]) => Ok(Answer::json(json!({
+                "term": ctx.draft.source().barrier().epoch(),
+                "install_time": timestamp(ctx.world.server.started),
+                "encryptions": 0,
+            }))),
+            (_, ["mounts" | "auth" | "remount", ..]) => mounts::decide(ctx, call, &segments),
+            (Read, ["internal", "ui", "mounts", rest @ ..]) => {
+                mounts::shown_to_caller(ctx, &rest.join("/"))
+            }
+            (_, ["policies", "acl", ..] | ["policy", ..]) => {
+                policies::decide(ctx, call, &segments)
+            }
+            (_, ["capabilities" | "capabilities-self" | "capabilities-accessor"]) => {
+                capabilities::decide(ctx, call, segments[0])
+            }
+            (_, ["leases" | "renew" | "revoke" | "revoke-prefix" | "revoke-force", ..]) => {
+                leases::decide(ctx, call, &segments)
+            }
+            (_, ["audit" | "audit-hash", ..]) => audit(ctx, call, &segments),
+            (_, ["health" | "seal-status" | "leader" | "init" | "ha-status" | "key-status"]) => {
+                Err(Refusal::UnsupportedOperation)
+            }
+            _ => Err(Refusal::UnsupportedPath),
+        }
+    }
+}
+
+fn bare(value: serde_json::Value) -> Answer {
+    match value {
+        serde_json::Value::Object(object) => Reply::Bare(object).into(),
+        _ => unreachable!("answers are JSON objects"),
+    }
+}
+
+fn health(ctx: &Context<'_, '_>, _call: &Call<'_>) -> Answer {
+    let server = ctx.world.server;
+    bare(json!({
+        "initialized": true,
+        "sealed": false,
+        "standby": false,
+        "performance_standby": false,
+        "replication_performance_mode": "disabled",
+        "replication_dr_mode": "disabled",
+        "server_time_utc": ctx.now().as_secs(),
+        "version": server.version,
+        "enterprise": false,
+        "cluster_name": server.cluster_name,
+        "cluster_id": server.cluster_id,
+        "echo_duration_ms": 0,
+        "clock_skew_ms": 0,
+        "replication_primary_canary_age_ms": 0,
+    }))
+}
+
+fn seal_status(ctx: &Context<'_, '_>) -> Answer {
+    let server = ctx.world.server;
+    bare(json!({
+        "type": server.seal,
+        "initialized": true,
+        "sealed": false,
+        "t": 1,
+        "n": 1,
+        "progress": 0,
+        "nonce": "",
+        "version": server.version,
+        "build_date": "",
+        "migration": false,
+        "cluster_name": server.cluster_name,
+        "cluster_id": server.cluster_id,
+        "recovery_seal": false,
+        "storage_type": server.storage,
+        "removed_from_cluster": false,
+    }))
+}
+
+fn leader() -> Answer {
+    bare(json!({
+        "ha_enabled": false,
+        "is_self": true,
+        "active_time": "0001-01-01T00:00:00Z",
+        "leader_address": "",
+        "leader_cluster_address": "",
+        "performance_standby": false,
+        "performance_standby_last_remote_wal": 0,
+    }))
+}
+
+/// Lists audit devices and hashes texts as they do. Devices come from the server's configuration: a
+/// device made through the API is a file written where an operator says, as whoever runs the server.
+fn audit(
+    ctx: &mut Context<'_, '_>,
+    call: &Call<'_>,
+    segments: &[&str],
+) -> Result<Answer, Refusal> {
+    let devices = &ctx.world.server.audit;
+    match (call.operation, segments) {
+        (Operation::Read | Operation::List, ["audit"]) => {
+            let shown: serde_json::Map<_, _> = devices
+                .iter()
+                .map(|device| {
+                    let info = json!({
+                        "type": "file",
+                        "description": "",
+                        "options": { "file_path": device.file },
+                        "local": false,
+                        "path": device.path,
+                    });
+                    (device.path.clone(), info)
+                })
+                .collect();
+            Ok(Answer::data(shown))
+        }
+        (Operation::Update, ["audit-hash", name]) => {
+            let path = format!("{name}/");
+            let device = devices.iter().find(|device| device.path == path).ok_or_else(|| {
+                Refusal::invalid(format!("unknown audit backend {path:?}"))
+            })?;
+            let input = call.fields().text("input")?;
+            let input = input.ok_or_else(|| Refusal::invalid("the \"input\" parameter is empty"))?;
+            let hasher = crate::core::audit::Hasher {
+                barrier: ctx.draft.source().barrier(),
+                salt: &device.path,
+            };
+            Ok(Answer::json(json!({ "hash": hasher.hash(&input) })))
+        }
+        (Operation::Update | Operation::Delete, ["audit", _]) => Err(Refusal::invalid(
+            "cannot change audit devices via API; use the server's configuration",
+        )),
+        _ => Err(Refusal::UnsupportedOperation),
+    }
+}

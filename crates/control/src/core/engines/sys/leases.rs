@@ -1,0 +1,163 @@
+//! `sys/leases`: look up, renew, revoke.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide_store::Key;
+use serde_json::json;
+
+use crate::core::engine::{Call, Context};
+use crate::core::leases::{self, LeaseId, Subject};
+use crate::core::pipeline;
+use crate::core::refusal::Refusal;
+use crate::core::reply::{Answer, Reply, timestamp};
+use crate::core::request::Operation;
+use crate::core::tables;
+use crate::core::tokens;
+
+/// Leases that one request ends; the rest of a prefix is swept later.
+const REVOKED_MAX: usize = 500;
+/// Most leases in one list.
+const LISTED_MAX: usize = 100_000;
+
+pub(super) fn decide(
+    ctx: &mut Context<'_, '_>,
+    call: &Call<'_>,
+    segments: &[&str],
+) -> Result<Answer, Refusal> {
+    use Operation::{List, Update};
+    let rest = match segments {
+        ["leases", rest @ ..] => rest,
+        old => old,
+    };
+    match (call.operation, rest) {
+        (Update, ["lookup"]) => lookup(ctx, call),
+        (List, ["lookup", prefix @ ..]) => list(ctx, &prefix.join("/")),
+        (Update, ["renew", id @ ..]) => renew(ctx, call, &id.join("/")),
+        (Update, ["revoke", id @ ..]) => {
+            if let Some(id) = lease_id(call, &id.join("/"))? {
+                ctx.end(&id)?;
+            }
+            Ok(done(call))
+        }
+        (Update, ["revoke-prefix" | "revoke-force", prefix @ ..]) if !prefix.is_empty() => {
+            revoke_prefix(ctx, &format!("{}/", prefix.join("/")))?;
+            Ok(done(call))
+        }
+        (Update, ["tidy"]) => Ok(Reply::Accepted.into()),
+        (_, ["lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force" | "tidy", ..]) => {
+            Err(Refusal::UnsupportedOperation)
+        }
+        _ => Err(Refusal::UnsupportedPath),
+    }
+}
+
+fn done(call: &Call<'_>) -> Answer {
+    match call.fields().flag("sync") {
+        Ok(Some(false)) => Reply::Accepted.into(),
+        _ => Answer::done(),
+    }
+}
+
+/// Returns the lease that a call names in its path or its fields; `None` if the name is no path.
+fn lease_id(call: &Call<'_>, path: &str) -> Result<Option<LeaseId>, Refusal> {
+    let text = match path {
+        "" => call.fields().text("lease_id")?.unwrap_or_default(),
+        path => path.to_owned(),
+    };
+    if text.is_empty() {
+        return Err(Refusal::invalid("lease_id must be specified"));
+    }
+    Ok(LeaseId::parse(&text))
+}
+
+fn lookup(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let invalid = || Refusal::invalid("invalid lease");
+    let id = lease_id(call, "")?.ok_or_else(invalid)?;
+    let lease = ctx.lease(&id)?.ok_or_else(invalid)?;
+    Ok(Answer::json(json!({
+        "id": lease.id.as_str(),
+        "issue_time": timestamp(lease.issued),
+        "expire_time": timestamp(lease.expires),
+        "last_renewal": lease.renewed.map(timestamp),
+        "renewable": lease.renewable,
+        "ttl": lease.ttl(ctx.now()),
+    })))
+}
+
+fn list(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<Answer, Refusal> {
+    let prefix = match prefix {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    let found = leases::with_prefix(ctx.draft, &prefix, LISTED_MAX)?;
+    let mut names: Vec<String> = found
+        .iter()
+        .map(|id| {
+            let tail = &id.as_str()[prefix.len()..];
+            match tail.split_once('/') {
+                Some((folder, _)) => format!("{folder}/"),
+                None => tail.to_owned(),
+            }
+        })
+        .collect();
+    names.dedup();
+    Answer::keys(names)
+}
+
+fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answer, Refusal> {
+    let unknown = || Refusal::invalid("lease not found");
+    let id = lease_id(call, path)?.ok_or_else(unknown)?;
+    let lease = ctx.lease(&id)?.ok_or_else(unknown)?;
+    if !lease.renewable {
+        return Err(Refusal::invalid("lease is not renewable"));
+    }
+    let asked = call.fields().duration("increment")?.filter(|asked| !asked.is_zero());
+    if let Subject::Token(token) = &lease.subject {
+        let token = tokens::find(ctx.draft, token)?.ok_or_else(unknown)?;
+        let default = ctx.mount.ttl_default();
+        let (token, _) = tokens::renew(ctx.draft, token, asked, default)?;
+        let ttl = Duration::from_secs(token.ttl(ctx.now()));
+        return Ok(Reply::Auth(pipeline::auth("", &token, ttl)).into());
+    }
+    let table = ctx.draft.mounts()?;
+    let mount = table.mounts.values().find(|mount| mount.id == lease.mount).ok_or_else(unknown)?;
+    let mut within = Context {
+        draft: ctx.draft,
+        world: ctx.world,
+        mount: Arc::clone(mount),
+        caller: ctx.caller,
+        peer: ctx.peer,
+        path: ctx.path,
+    };
+    let engine = Arc::clone(within.engine()?);
+    let ttl = engine.renew(&mut within, &lease, asked)?.unwrap_or(mount.ttl_default());
+    let wanted = ctx.now().plus(ttl);
+    let lease = ctx.extend(&id, ttl)?;
+    let left = Duration::from_secs(lease.ttl(ctx.now()));
+    let answer = Answer::from(Reply::Renewed {
+        lease_id: id.as_str().to_owned(),
+        ttl: left,
+        renewable: lease.renewable,
+    });
+    Ok(if lease.expires < wanted {
+        answer.warn(format!(
+            "TTL of \"{}\" exceeded the effective max_ttl; TTL value is capped accordingly",
+            crate::core::fields::go_duration(ttl)
+        ))
+    } else {
+        answer
+    })
+}
+
+/// Ends the leases below a prefix: some at once, and the rest by the sweep that this commit orders.
+pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(), Refusal> {
+    let found = leases::with_prefix(ctx.draft, prefix, REVOKED_MAX + 1)?;
+    for id in found.iter().take(REVOKED_MAX) {
+        ctx.end(id)?;
+    }
+    if REVOKED_MAX < found.len() {
+        ctx.draft.put(Key::new(tables::LEASE_GRAVES, prefix), Vec::new())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,599 @@
+//! The one way through the control plane, as a pure function of snapshot, request, time and seed.
+//!
+//! authenticate, route, authorise, let the engine decide, make tokens and leases of its answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide_api::{Secret, UnixTime};
+use bastide_store::{Batch, Key, KeyRange, OpenSnapshot};
+use serde_json::{Map, Value, json};
+
+use crate::core::audit::{self, Audited};
+use crate::core::draft::{Draft, WorkResult};
+use crate::core::engine::{Call, Caller, Context, World};
+use crate::core::entropy::Entropy;
+use crate::core::facts::Observation;
+use crate::core::leases::{self, Owner};
+use crate::core::mounts::Mount;
+use crate::core::policy::acl::{Acl, Authorised, Question};
+use crate::core::policy::builtin;
+use crate::core::refusal::{Refusal, Work};
+use crate::core::reply::{Answer, Login, Reply, Stream};
+use crate::core::request::{Identity, Inside, Operation, Request};
+use crate::core::tables;
+use crate::core::tokens::{self, NewToken, Token};
+
+/// Most policies of one token.
+const POLICIES_MAX: usize = 256;
+
+/// What was decided: all of it is committed, or nothing.
+pub struct Decision {
+    /// Effect, lease and token together, in plain; compared with all that was read.
+    pub batch: Batch,
+    /// What to audit; `None` for observations.
+    pub audit: Option<Audited>,
+    /// What was observed, to be taken in after the commit.
+    pub observations: Vec<Observation>,
+    /// What to answer after the commit.
+    pub response: Response,
+}
+
+/// What to answer.
+#[derive(Debug)]
+pub struct Response {
+    /// The request's id.
+    pub request_id: String,
+    /// The kind of the mount that answered.
+    pub mount_kind: String,
+    /// Whether the keys of `data` stand at the top as well, as Vault does on some paths of `sys`.
+    pub spread: bool,
+    /// The answer.
+    pub outcome: Result<Envelope, Refusal>,
+}
+
+/// A granted answer.
+#[derive(Debug, Default)]
+pub struct Envelope {
+    /// What kind of answer.
+    pub shape: Shape,
+    /// The field `data`.
+    pub data: Option<Map<String, Value>>,
+    /// The field `auth`.
+    pub auth: Option<Value>,
+    /// The lease's id; empty without one.
+    pub lease_id: String,
+    /// Whether the lease can be renewed.
+    pub renewable: bool,
+    /// The lease's length, in seconds.
+    pub lease_duration: u64,
+    /// Warnings.
+    pub warnings: Vec<String>,
+}
+
+/// What kind of answer an envelope holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// The envelope, or nothing at all if it is empty.
+    #[default]
+    Plain,
+    /// It will be done.
+    Accepted,
+    /// The envelope, though the thing is absent.
+    Absent,
+    /// `data` alone.
+    Bare,
+    /// A stream.
+    Stream(Stream),
+}
+
+/// What a decision ended with.
+pub enum Outcome {
+    /// Decided.
+    Decided(Box<Decision>),
+    /// Do this work and decide again, with the same seed.
+    Needs(Work),
+}
+
+/// Decides a request.
+pub fn decide(
+    world: World<'_>,
+    snapshot: &OpenSnapshot,
+    request: &Request,
+    now: UnixTime,
+    seed: &Secret<[u8; 32]>,
+    results: &[WorkResult],
+) -> Outcome {
+    let mut draft = Draft::new(snapshot, now, Entropy::new(seed), results);
+    let mut course = Course::default();
+    let outcome = course.run(&mut draft, world, request);
+    let outcome = match outcome {
+        Err(Refusal::Needs(work)) => return Outcome::Needs(work),
+        other => other,
+    };
+    // What counts against a token counts for refused requests too; all else is taken back.
+    if outcome.is_err()
+        && let Some(mark) = course.authenticated.take()
+    {
+        draft.return_to(mark);
+    }
+    let spent = course
+        .last_use
+        .then_some(())
+        .and(course.caller.token())
+        .map(|token| token.id);
+    if let Some(id) = spent
+        && let Err(refusal) = tokens::revoke(&mut draft, world, &id)
+    {
+        return failed(request, &course, refusal);
+    }
+    let quiet = course.quiet && !draft.is_written() && outcome.is_ok();
+    let audit = (!quiet && !course.unaudited).then(|| {
+        audit::audited(
+            request,
+            &course.caller,
+            course.operation,
+            course.mount.as_deref(),
+            &outcome,
+        )
+    });
+    let (batch, observations) = draft.finish();
+    Outcome::Decided(Box::new(Decision {
+        batch,
+        audit,
+        observations: if outcome.is_ok() {
+            observations
+        } else {
+            Vec::new()
+        },
+        response: course.response(request, outcome),
+    }))
+}
+
+fn failed(request: &Request, course: &Course, refusal: Refusal) -> Outcome {
+    Outcome::Decided(Box::new(Decision {
+        batch: Batch::default(),
+        audit: None,
+        observations: Vec::new(),
+        response: course.response(request, Err(refusal)),
+    }))
+}
+
+/// How far a request came.
+struct Course {
+    caller: Caller,
+    operation: Option<Operation>,
+    mount: Option<Arc<Mount>>,
+    authenticated: Option<crate::core::draft::Mark>,
+    last_use: bool,
+    quiet: bool,
+    unaudited: bool,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            caller: Caller::Nobody,
+            operation: None,
+            mount: None,
+            authenticated: None,
+            last_use: false,
+            quiet: false,
+            unaudited: false,
+        }
+    }
+}
+
+/// Paths of `sys` that tell whether the server lives; asked every few seconds, never audited.
+const UNAUDITED: &[&str] = &["sys/health", "sys/seal-status", "sys/leader", "sys/init"];
+
+/// Paths of `sys` whose `data` also stands at the top of the answer.
+const SPREAD: &[&str] = &[
+    "sys/audit",
+    "sys/audit-hash",
+    "sys/auth",
+    "sys/capabilities",
+    "sys/capabilities-accessor",
+    "sys/capabilities-self",
+    "sys/config/cors",
+    "sys/ha-status",
+    "sys/key-status",
+    "sys/mounts",
+    "sys/policy",
+    "sys/remount",
+    "sys/rotate",
+];
+
+fn spreads(path: &str) -> bool {
+    SPREAD.iter().any(|known| {
+        path.strip_prefix(known)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+impl Course {
+    fn response(&self, request: &Request, outcome: Result<Envelope, Refusal>) -> Response {
+        Response {
+            request_id: request.id.clone(),
+            mount_kind: self
+                .mount
+                .as_ref()
+                .map(|mount| mount.kind.clone())
+                .unwrap_or_default(),
+            spread: spreads(request.path.as_str()),
+            outcome,
+        }
+    }
+
+    fn run(
+        &mut self,
+        draft: &mut Draft<'_>,
+        world: World<'_>,
+        request: &Request,
+    ) -> Result<Envelope, Refusal> {
+        self.unaudited = UNAUDITED.contains(&request.path.as_str());
+        let proof = self.authenticate(draft, world, request)?;
+        self.authenticated = Some(draft.mark());
+        let mounts = draft.mounts()?;
+        let Some((mount, below)) = mounts.route(&request.path) else {
+            return Err(self.unrouted(draft, world, request, proof)?);
+        };
+        self.mount = Some(Arc::clone(mount));
+        let mut call = Call {
+            operation: request.operation,
+            path: below,
+            folder: request.path.is_folder(),
+            data: &request.data,
+        };
+        let engine = Arc::clone(world.registry.of(mount)?);
+        let mut ctx = Context {
+            draft,
+            world,
+            mount: Arc::clone(mount),
+            caller: &self.caller,
+            peer: request.peer,
+            path: request.path.as_str(),
+        };
+        let authorised = if engine.is_open(&call) {
+            Authorised::open()
+        } else {
+            proof?;
+            if call.operation == Operation::Update {
+                // Malformed names are told apart after authorisation, not before.
+                if let Ok(Some(false)) = engine.exists(&mut ctx, &call) {
+                    call.operation = Operation::Create;
+                }
+            }
+            let acl = acl(&mut ctx)?;
+            let sudo = engine.needs_sudo(&call);
+            authorise(&acl, request, &call, sudo).ok_or(Refusal::Denied)?
+        };
+        self.operation = Some(call.operation);
+        if request.wrap.is_some() {
+            return Err(Refusal::invalid("response wrapping is not served"));
+        }
+        let answer = engine_decides(authorised, &*engine, &mut ctx, &call)?;
+        self.quiet = answer.quiet;
+        self.last_use = matches!(&self.caller, Caller::Token(token) if token.num_uses == 1);
+        envelope(draft, mount, &self.caller, request, answer)
+    }
+
+    /// Finds out who asks. The inner result says whether that sufficed: on open paths it need not.
+    fn authenticate(
+        &mut self,
+        draft: &mut Draft<'_>,
+        world: World<'_>,
+        request: &Request,
+    ) -> Result<Result<(), Refusal>, Refusal> {
+        if request.inside == Inside::Yes {
+            self.caller = Caller::Program;
+            return Ok(Ok(()));
+        }
+        if let Some(text) = &request.token {
+            let Some(mut token) = tokens::by_text(draft, text)? else {
+                return Ok(Err(Refusal::Unauthenticated));
+            };
+            self.last_use = token.num_uses == 1;
+            self.caller = Caller::Token(Arc::new(token.clone()));
+            if 1 < token.num_uses {
+                token.num_uses -= 1;
+                tokens::save(draft, &token)?;
+            }
+            return Ok(Ok(()));
+        }
+        if let Some(identity) = request.peer.identity
+            && admitted(draft, world, request, identity)?
+        {
+            self.caller = Caller::Machine(identity);
+            return Ok(Ok(()));
+        }
+        Ok(Err(Refusal::Unauthenticated))
+    }
+
+    /// Refuses a path without a mount: only who may go there learns that there is none.
+    fn unrouted(
+        &mut self,
+        draft: &mut Draft<'_>,
+        world: World<'_>,
+        request: &Request,
+        proof: Result<(), Refusal>,
+    ) -> Result<Refusal, Refusal> {
+        proof?;
+        let mut ctx = Context {
+            draft,
+            world,
+            mount: nowhere(),
+            caller: &self.caller,
+            peer: request.peer,
+            path: request.path.as_str(),
+        };
+        let call = Call {
+            operation: request.operation,
+            path: request.path.as_str(),
+            folder: request.path.is_folder(),
+            data: &request.data,
+        };
+        let acl = acl(&mut ctx)?;
+        Ok(match authorise(&acl, request, &call, false) {
+            Some(_) => Refusal::NoMount(request.path.to_string()),
+            None => Refusal::Denied,
+        })
+    }
+}
+
+fn nowhere() -> Arc<Mount> {
+    let seed = Secret::new([0; 32]);
+    let path = crate::core::path::MountPath::parse("nowhere").expect("a valid path");
+    Arc::new(Mount::new(&mut Entropy::new(&seed), path, "nowhere"))
+}
+
+fn admitted(
+    draft: &mut Draft<'_>,
+    world: World<'_>,
+    request: &Request,
+    identity: Identity,
+) -> Result<bool, Refusal> {
+    let mounts = draft.mounts()?;
+    let Some(mount) = mounts.at("mesh/") else {
+        return Ok(false);
+    };
+    let engine = Arc::clone(world.registry.of(mount)?);
+    let mut ctx = Context {
+        draft,
+        world,
+        mount: Arc::clone(mount),
+        caller: &Caller::Nobody,
+        peer: request.peer,
+        path: request.path.as_str(),
+    };
+    engine.admits(&mut ctx, identity.node())
+}
+
+/// Calls the engine: nobody else does, and it takes the proof that the call is allowed.
+fn engine_decides(
+    _authorised: Authorised,
+    engine: &dyn crate::core::engine::Engine,
+    ctx: &mut Context<'_, '_>,
+    call: &Call<'_>,
+) -> Result<Answer, Refusal> {
+    let write = matches!(
+        call.operation,
+        Operation::Create | Operation::Update | Operation::Patch
+    );
+    if write && call.folder {
+        return Err(Refusal::invalid("cannot write to a path ending in '/'"));
+    }
+    engine.decide(ctx, call)
+}
+
+fn authorise(acl: &Acl, request: &Request, call: &Call<'_>, sudo: bool) -> Option<Authorised> {
+    acl.authorise(&Question {
+        operation: call.operation,
+        path: &request.path,
+        data: call.data,
+        wrap: request.wrap,
+        sudo,
+    })
+}
+
+/// Returns the merged policies of whoever calls.
+pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Acl, Refusal> {
+    match ctx.caller {
+        Caller::Program => Ok(Acl::root()),
+        Caller::Nobody => Ok(Acl::default()),
+        Caller::Token(token) => {
+            let names = token.policies.clone();
+            acl_of(ctx, &names)
+        }
+        Caller::Machine(identity) => {
+            let texts: &[&str] = match identity {
+                Identity::Node(_) => &[builtin::NODE],
+                Identity::Controller(_) => &[builtin::NODE, builtin::CONTROLLER],
+            };
+            let values = BTreeMap::from([("node.id", identity.node().to_string())]);
+            let parse = |text: &&str| ctx.world.registry.policies.parse(text);
+            let policies: Vec<_> = texts
+                .iter()
+                .filter_map(|text| parse(text).ok())
+                .map(|policy| policy.fill(&values))
+                .collect();
+            Ok(Acl::new(&policies))
+        }
+    }
+}
+
+/// Returns the merged policies of these names; a policy that does not exist grants nothing.
+pub fn acl_of(ctx: &mut Context<'_, '_>, names: &[String]) -> Result<Acl, Refusal> {
+    if names.iter().any(|name| name == "root") {
+        return Ok(Acl::root());
+    }
+    let mut policies = Vec::new();
+    for name in names.iter().take(POLICIES_MAX) {
+        let Some(text) = ctx.draft.get(&Key::new(tables::POLICIES, name))? else {
+            continue;
+        };
+        let text = std::str::from_utf8(text.expose())
+            .map_err(|error| Refusal::corrupt("policy", error))?;
+        let policy = ctx.world.registry.policies.parse(text);
+        let policy = policy.map_err(|error| Refusal::corrupt("policy", error))?;
+        policies.push(policy.fill(&BTreeMap::new()));
+    }
+    Ok(Acl::new(&policies))
+}
+
+fn envelope(
+    draft: &mut Draft<'_>,
+    mount: &Mount,
+    caller: &Caller,
+    request: &Request,
+    answer: Answer,
+) -> Result<Envelope, Refusal> {
+    let mut envelope = Envelope {
+        warnings: answer.warnings,
+        ..Envelope::default()
+    };
+    if let Some(grant) = answer.lease {
+        let owner = match caller {
+            Caller::Token(token) if token.num_uses == 1 => {
+                return Err(Refusal::invalid(
+                    "Secret cannot be returned; token had one use left, so leased credentials \
+                     were immediately revoked.",
+                ));
+            }
+            Caller::Token(token) => Owner::Token(token.id),
+            Caller::Nobody | Caller::Machine(_) | Caller::Program => Owner::Nobody,
+        };
+        envelope.renewable = grant.renewable;
+        envelope.lease_duration = grant.ttl.as_secs();
+        let id = leases::grant(draft, mount, request.path.as_str(), grant, owner)?;
+        id.as_str().clone_into(&mut envelope.lease_id);
+    }
+    match answer.reply {
+        Reply::Empty => {}
+        Reply::Accepted => envelope.shape = Shape::Accepted,
+        Reply::Data(data) => envelope.data = Some(data),
+        Reply::AbsentData(data) => {
+            envelope.shape = Shape::Absent;
+            envelope.data = Some(data);
+        }
+        Reply::Bare(data) => {
+            envelope.shape = Shape::Bare;
+            envelope.data = Some(data);
+        }
+        Reply::Auth(auth) => envelope.auth = Some(auth),
+        Reply::Login(login) => {
+            let (text, token) = log_in(draft, mount, request, login)?;
+            let ttl = Duration::from_secs(token.creation_ttl);
+            envelope.auth = Some(auth(text.expose(), &token, ttl));
+        }
+        Reply::Renewed {
+            lease_id,
+            ttl,
+            renewable,
+        } => {
+            envelope.lease_id = lease_id;
+            envelope.renewable = renewable;
+            envelope.lease_duration = ttl.as_secs();
+        }
+        Reply::Stream(stream) => envelope.shape = Shape::Stream(stream),
+    }
+    Ok(envelope)
+}
+
+fn log_in(
+    draft: &mut Draft<'_>,
+    mount: &Mount,
+    request: &Request,
+    login: Login,
+) -> Result<(Secret<String>, Token), Refusal> {
+    if login
+        .policies
+        .iter()
+        .any(|policy| policy.eq_ignore_ascii_case("root"))
+    {
+        return Err(Refusal::invalid("auth methods cannot create root tokens"));
+    }
+    let new = NewToken {
+        policies: login.policies,
+        path: request.path.as_str().to_owned(),
+        meta: Some(login.metadata),
+        display_name: login.display_name,
+        num_uses: login.num_uses,
+        ttl: login.ttl.filter(|ttl| !ttl.is_zero()),
+        ttl_max: login.ttl_max.filter(|max| !max.is_zero()),
+        explicit_max_ttl: login.explicit_max_ttl,
+        period: login.period,
+        no_default_policy: login.no_default_policy,
+        ..NewToken::default()
+    };
+    tokens::create(draft, mount, new)
+}
+
+/// Returns the field `auth` of a token that is good for `ttl`.
+pub fn auth(text: &str, token: &Token, ttl: Duration) -> Value {
+    json!({
+        "client_token": text,
+        "accessor": token.accessor,
+        "policies": token.policies,
+        "token_policies": token.policies,
+        "metadata": token.meta,
+        "lease_duration": ttl.as_secs(),
+        "renewable": token.renewable,
+        "entity_id": "",
+        "token_type": "service",
+        "orphan": token.ancestors.is_empty(),
+        "mfa_requirement": null,
+        "num_uses": token.num_uses,
+    })
+}
+
+/// Ends what is due and sweeps what hangs on revoked tokens, in small pieces. Returns the batch and
+/// whether there is more to do at once.
+pub fn tend(
+    world: World<'_>,
+    snapshot: &OpenSnapshot,
+    now: UnixTime,
+    seed: &Secret<[u8; 32]>,
+    limit: usize,
+) -> Result<(Batch, Vec<Observation>, bool), Refusal> {
+    let mut draft = Draft::new(snapshot, now, Entropy::new(seed), &[]);
+    let due = leases::due(&mut draft, limit)?;
+    for lease in &due {
+        leases::revoke(&mut draft, world, lease)?;
+    }
+    let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
+    let more = clear_graves(&mut draft, world, limit)? || more;
+    let (batch, observations) = draft.finish();
+    Ok((batch, observations, more))
+}
+
+/// Clears the storage of removed mounts and the leases of revoked prefixes. Returns whether there is
+/// more to do.
+fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result<bool, Refusal> {
+    let mut budget = limit;
+    for grave in draft.keys(&KeyRange::prefix(tables::LEASE_GRAVES, ""), limit)? {
+        let prefix = String::from_utf8_lossy(grave.rest()).into_owned();
+        let found = leases::with_prefix(draft, &prefix, budget)?;
+        for lease in &found {
+            leases::revoke(draft, world, lease)?;
+        }
+        budget -= found.len();
+        if budget == 0 {
+            return Ok(true);
+        }
+        draft.delete(grave);
+    }
+    for grave in draft.keys(&KeyRange::prefix(tables::GRAVES, ""), limit)? {
+        let found = draft.keys(&KeyRange::prefix(tables::ENGINE, grave.rest()), budget)?;
+        budget -= found.len();
+        for key in found {
+            draft.delete(key);
+        }
+        if budget == 0 {
+            return Ok(true);
+        }
+        draft.delete(grave);
+    }
+    Ok(false)
+}
