@@ -339,9 +339,10 @@ fn a_file_of_another_shape_is_refused() {
         "x".repeat(COMPOSE_BYTES_MAX)
     );
     assert!(read(&long).unwrap_err()[0].what.contains("longer than"));
-    let many: String = (0..101)
+    let many: Vec<String> = (0..101)
         .map(|i| format!("  s{i}: {{image: a}}\n"))
         .collect();
+    let many = many.concat();
     assert!(
         read(&format!("services:\n{many}")).unwrap_err()[0]
             .what

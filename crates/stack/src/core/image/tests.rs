@@ -34,17 +34,17 @@ fn names_tags_and_digests_are_told_apart() {
 #[test]
 fn what_is_not_a_name_is_refused() {
     let name = Err(ImageRefError::Name);
-    check("", name.clone());
-    check("Hello", name.clone());
-    check("a//b", name.clone());
-    check("/a", name.clone());
-    check("a/", name.clone());
-    check("../a", name.clone());
-    check("a/../b", name.clone());
-    check("a b", name.clone());
-    check("-a", name.clone());
-    check("host.example:99999/a", name.clone());
-    check("host.example:+1/a", name.clone());
+    check("", name);
+    check("Hello", name);
+    check("a//b", name);
+    check("/a", name);
+    check("a/", name);
+    check("../a", name);
+    check("a/../b", name);
+    check("a b", name);
+    check("-a", name);
+    check("host.example:99999/a", name);
+    check("host.example:+1/a", name);
     check(&"a".repeat(256), name);
     check("hello:", Err(ImageRefError::Tag));
     check("hello:-x", Err(ImageRefError::Tag));

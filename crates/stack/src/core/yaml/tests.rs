@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use super::*;
 
 fn refused(text: &str) -> (usize, String) {
@@ -72,7 +74,7 @@ fn a_billion_laughs_are_refused() {
     let mut text = String::from("l0: &l0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n");
     for level in 1..10 {
         let line = vec![format!("*l{}", level - 1); 10].join(", ");
-        text.push_str(&format!("l{level}: &l{level} [{line}]\n"));
+        writeln!(text, "l{level}: &l{level} [{line}]").unwrap();
     }
     assert!(refused(&text).1.contains("more than 50000 nodes"));
 }
@@ -84,8 +86,6 @@ fn deep_nesting_is_refused_before_it_fills_the_stack() {
             .1
             .contains("deeper than 32")
     );
-    let block: String = (0..100)
-        .map(|depth| format!("{}a:\n", " ".repeat(depth)))
-        .collect();
-    assert!(refused(&block).1.contains("deeper than 32"));
+    let block: Vec<String> = (0..100).map(|depth| " ".repeat(depth) + "a:\n").collect();
+    assert!(refused(&block.concat()).1.contains("deeper than 32"));
 }
