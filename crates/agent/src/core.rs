@@ -2,4 +2,5 @@
 
 pub mod desired;
 pub mod journal;
+pub mod picture;
 pub mod schedule;

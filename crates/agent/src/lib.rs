@@ -13,3 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod run;
+
+pub use run::agent::{AgentError, AgentOptions, run};
+pub use run::handover::{HANDOVER_BYTES_MAX, Handover, NodeSettings};

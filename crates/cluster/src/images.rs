@@ -20,7 +20,7 @@ mod serve;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use bastide_api::ports;
-use bastide_stack::{Digest, ImageRef};
+pub use bastide_stack::{Digest, ImageRef};
 
 pub use self::archive::{ArchiveError, Imported, import_docker_archive};
 pub use self::blobs::{BLOB_BYTES_MAX, BlobError, Blobs};

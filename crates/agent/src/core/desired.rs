@@ -50,7 +50,10 @@ pub fn peers(
     me: NodeId,
     now: UnixTime,
 ) -> Vec<Peer> {
-    let members = view.nodes.values().filter(|node| node.id != me && now < node.expires);
+    let members = view
+        .nodes
+        .values()
+        .filter(|node| node.id != me && now < node.expires);
     members
         .map(|node| {
             let mut allowed = vec![Ipv4Net::from(node.address), node.containers];
@@ -81,7 +84,11 @@ pub fn device(view: &View, me: NodeId) -> Option<Device> {
     let mut routes = BTreeSet::from([plan.mesh]);
     for node in view.nodes.values().filter(|node| node.id != me) {
         routes.insert(node.containers);
-        routes.extend(node.routes.iter().filter(|route| !own.routes.contains(route)));
+        routes.extend(
+            node.routes
+                .iter()
+                .filter(|route| !own.routes.contains(route)),
+        );
     }
     Some(Device {
         addresses: vec![own.address.into(), plan.dns.into()],
@@ -93,8 +100,14 @@ pub fn device(view: &View, me: NodeId) -> Option<Device> {
 
 /// Returns the addresses at which the control plane answers members over the mesh.
 pub fn controllers(view: &View) -> Vec<SocketAddr> {
-    let nodes = view.cluster.controllers.iter().filter_map(|one| view.nodes.get(&one.node));
-    nodes.map(|node| SocketAddr::new(node.address.into(), ports::API)).collect()
+    let nodes = view
+        .cluster
+        .controllers
+        .iter()
+        .filter_map(|one| view.nodes.get(&one.node));
+    nodes
+        .map(|node| SocketAddr::new(node.address.into(), ports::API))
+        .collect()
 }
 
 /// Returns whether node `me` runs the control plane, and so manages the Swarm.

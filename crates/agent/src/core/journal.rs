@@ -33,13 +33,8 @@ pub enum Change {
         /// Its name.
         name: String,
     },
-    /// The engine became a member of our Swarm.
+    /// The engine became a member of our Swarm, and holds networks of ours.
     Swarm,
-    /// A network of the engine that is ours.
-    EngineNetwork {
-        /// Its name.
-        name: String,
-    },
 }
 
 impl Change {
@@ -62,7 +57,10 @@ pub struct Journal {
 impl Journal {
     /// An empty journal.
     pub fn new() -> Self {
-        Self { format: FORMAT, changes: Vec::new() }
+        Self {
+            format: FORMAT,
+            changes: Vec::new(),
+        }
     }
 
     /// Records `change`; false if that thing was already changed, and its original is kept.
@@ -82,11 +80,6 @@ impl Journal {
     /// Forgets a change that was undone.
     pub fn forget(&mut self, change: &Change) {
         self.changes.retain(|known| known != change);
-    }
-
-    /// Returns whether nothing is left to undo.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
     }
 
     /// Returns whether this program can read the journal's format.

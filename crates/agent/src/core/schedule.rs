@@ -33,7 +33,9 @@ impl Life {
 /// [`RETRY_MAX`], less up to a quarter by `jitter` (any number), so that a cluster whose controller
 /// returns does not knock all at once.
 pub fn retry_after(attempt: u32, jitter: u8) -> Duration {
-    let full = Duration::from_millis(100).saturating_mul(1 << attempt.min(10)).min(RETRY_MAX);
+    let full = Duration::from_millis(100)
+        .saturating_mul(1 << attempt.min(10))
+        .min(RETRY_MAX);
     full - full * u32::from(jitter) / 1024
 }
 

@@ -33,7 +33,10 @@ fn view(nodes: Vec<NodeRecord>) -> View {
             id: ClusterId::from_bytes([9; 16]),
             name: "test".parse().unwrap(),
             plan: AddressPlan::default(),
-            controllers: vec![Controller { node: id(1), channel: Vec::new() }],
+            controllers: vec![Controller {
+                node: id(1),
+                channel: Vec::new(),
+            }],
             swarm: SwarmSettings::default(),
         },
         nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
@@ -43,8 +46,19 @@ fn view(nodes: Vec<NodeRecord>) -> View {
 
 #[test]
 fn every_other_member_is_a_peer_until_its_certificate_ends() {
-    let view = view(vec![node(1, &["203.0.113.1:51820"]), node(2, &[]), node(3, &[])]);
-    let at = |millis| peers(&view, &BTreeMap::new(), id(2), UnixTime::from_millis(millis));
+    let view = view(vec![
+        node(1, &["203.0.113.1:51820"]),
+        node(2, &[]),
+        node(3, &[]),
+    ]);
+    let at = |millis| {
+        peers(
+            &view,
+            &BTreeMap::new(),
+            id(2),
+            UnixTime::from_millis(millis),
+        )
+    };
     let nodes: Vec<_> = at(999).iter().map(|peer| peer.node).collect();
     assert_eq!(nodes, [id(1), id(3)]);
     assert!(at(999)[0].relay && !at(999)[1].relay);
@@ -56,7 +70,13 @@ fn reported_addresses_come_after_declared_ones_and_are_bounded() {
     let view = view(vec![node(1, &["203.0.113.1:51820"]), node(2, &[])]);
     let mut endpoints: Vec<SocketAddr> = vec!["203.0.113.1:51820".parse().unwrap()];
     endpoints.extend((0..100).map(|port| SocketAddr::from(([198, 51, 100, 1], port))));
-    let facts = BTreeMap::from([(id(1), NodeFacts { endpoints, ..NodeFacts::default() })]);
+    let facts = BTreeMap::from([(
+        id(1),
+        NodeFacts {
+            endpoints,
+            ..NodeFacts::default()
+        },
+    )]);
     let peers = peers(&view, &facts, id(2), UnixTime::EPOCH);
     assert_eq!(peers[0].candidates[0], "203.0.113.1:51820".parse().unwrap());
     assert_eq!(peers[0].candidates.len(), CANDIDATES_MAX);
@@ -69,7 +89,15 @@ fn the_device_routes_the_mesh_and_the_subnets_of_others_only() {
     let view = view(vec![node(1, &[]), node(2, &[]), gateway]);
     let device = device(&view, id(2)).unwrap();
     let shown: Vec<_> = device.routes.iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["10.128.1.0/24", "10.128.3.0/24", "100.72.0.0/16", "192.168.7.0/24"]);
+    assert_eq!(
+        shown,
+        [
+            "10.128.1.0/24",
+            "10.128.3.0/24",
+            "100.72.0.0/16",
+            "192.168.7.0/24"
+        ]
+    );
     assert_eq!(device.source, view.nodes[&id(2)].address);
     assert!(super::device(&view, id(4)).is_none());
 }

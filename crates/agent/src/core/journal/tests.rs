@@ -1,7 +1,10 @@
 use super::*;
 
 fn forward(before: &str) -> Change {
-    Change::Sysctl { name: "net.ipv4.ip_forward".to_owned(), before: before.to_owned() }
+    Change::Sysctl {
+        name: "net.ipv4.ip_forward".to_owned(),
+        before: before.to_owned(),
+    }
 }
 
 #[test]
@@ -23,7 +26,7 @@ fn undoing_goes_backwards() {
     for change in &order {
         journal.forget(change);
     }
-    assert!(journal.is_empty());
+    assert_eq!(journal, Journal::new());
 }
 
 #[test]
@@ -33,11 +36,10 @@ fn the_stored_form_of_format_1_stays_readable() {
         {"kind":"nft-table","family":"inet","name":"bastide"},
         {"kind":"docker-user-rule"},
         {"kind":"interface","name":"bst0"},
-        {"kind":"swarm"},
-        {"kind":"engine-network","name":"bastide"}]}"#;
+        {"kind":"swarm"}]}"#;
     let journal: Journal = serde_json::from_str(golden).unwrap();
     assert!(journal.is_known_format());
-    assert_eq!(journal.undo_order().count(), 6);
+    assert_eq!(journal.undo_order().count(), 5);
     let again: Journal = serde_json::from_str(&serde_json::to_string(&journal).unwrap()).unwrap();
     assert_eq!(again, journal);
 }

@@ -3,7 +3,10 @@ use super::*;
 #[test]
 fn renewal_is_due_from_half_of_the_life_on() {
     let hours = |count: u64| UnixTime::EPOCH.plus(Duration::from_secs(count * 3600));
-    let life = Life { begins: hours(0), ends: hours(24) };
+    let life = Life {
+        begins: hours(0),
+        ends: hours(24),
+    };
     assert!(!life.is_renewal_due(hours(11)));
     assert!(life.is_renewal_due(hours(12)));
     assert!(life.is_renewal_due(hours(30)));

@@ -1,0 +1,171 @@
+//! From view, reports and own paths to what `bastide status` shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bastide_api::status::{NodeStatus, ServiceStatus, StackStatus, Status, TaskStatus};
+use bastide_api::v1::{NodeFacts, PathFact, PathKind};
+use bastide_api::{NodeId, ServiceName, StackName, View};
+
+/// What the status is made of.
+pub struct Sources<'a> {
+    /// The node that tells.
+    pub me: NodeId,
+    /// The last signed view.
+    pub view: &'a View,
+    /// What nodes reported; this node's own included.
+    pub facts: &'a BTreeMap<NodeId, NodeFacts>,
+    /// How this node reaches its peers.
+    pub paths: &'a BTreeMap<NodeId, PathFact>,
+    /// Replicas wanted, by service.
+    pub wanted: &'a BTreeMap<(StackName, ServiceName), u32>,
+    /// Whether a controller answers now.
+    pub controller: bool,
+}
+
+/// Returns the nodes that cannot be reached now: members without any path.
+pub fn dead(view: &View, paths: &BTreeMap<NodeId, PathFact>, me: NodeId) -> BTreeSet<NodeId> {
+    let others = view.nodes.keys().copied().filter(|node| *node != me);
+    others
+        .filter(|node| {
+            paths
+                .get(node)
+                .is_none_or(|path| path.kind == PathKind::None)
+        })
+        .collect()
+}
+
+/// Draws the picture.
+pub fn status(from: &Sources<'_>) -> Status {
+    let dead = dead(from.view, from.paths, from.me);
+    let controllers: BTreeSet<_> = from
+        .view
+        .cluster
+        .controllers
+        .iter()
+        .map(|one| one.node)
+        .collect();
+    let none = PathFact {
+        kind: PathKind::None,
+        rtt_us: None,
+    };
+    let mut nodes: Vec<_> = from
+        .view
+        .nodes
+        .values()
+        .map(|node| NodeStatus {
+            id: node.id,
+            name: node.name.clone(),
+            site: node.site.clone(),
+            address: node.address,
+            controller: controllers.contains(&node.id),
+            path: (node.id != from.me).then(|| {
+                from.paths
+                    .get(&node.id)
+                    .cloned()
+                    .unwrap_or_else(|| none.clone())
+            }),
+            swarm: from
+                .facts
+                .get(&node.id)
+                .is_some_and(|facts| facts.swarm_node.is_some()),
+            alive: !dead.contains(&node.id),
+        })
+        .collect();
+    nodes.sort_by(|one, other| one.name.cmp(&other.name));
+    Status {
+        node: from.me,
+        cluster: from.view.cluster.name.clone(),
+        revision: from.view.revision,
+        controller: from.controller,
+        nodes,
+        stacks: stacks(from, &dead),
+        troubles: troubles(from, &dead),
+    }
+}
+
+fn stacks(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<StackStatus> {
+    let mut stacks: BTreeMap<StackName, Vec<ServiceStatus>> = BTreeMap::new();
+    for name in from.view.stacks.keys() {
+        stacks.insert(name.clone(), Vec::new());
+    }
+    for ((stack, service), wanted) in from.wanted {
+        let tasks = tasks(from, dead, stack, service);
+        let healthy = tasks
+            .iter()
+            .filter(|task| task.healthy && task.reachable)
+            .count();
+        stacks
+            .entry(stack.clone())
+            .or_default()
+            .push(ServiceStatus {
+                name: service.clone(),
+                wanted: *wanted,
+                healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+                tasks,
+            });
+    }
+    stacks
+        .into_iter()
+        .map(|(name, services)| StackStatus { name, services })
+        .collect()
+}
+
+fn tasks(
+    from: &Sources<'_>,
+    dead: &BTreeSet<NodeId>,
+    stack: &StackName,
+    service: &ServiceName,
+) -> Vec<TaskStatus> {
+    let mut tasks = Vec::new();
+    for (id, facts) in from.facts {
+        let Some(node) = from.view.nodes.get(id) else {
+            continue;
+        };
+        for task in &facts.tasks {
+            let is_of_service = task
+                .service
+                .as_ref()
+                .is_some_and(|(one, two)| one == stack && two == service);
+            // A node speaks for its own subnet alone.
+            if is_of_service && node.containers.contains(&task.address) {
+                tasks.push(TaskStatus {
+                    node: node.name.clone(),
+                    address: task.address,
+                    healthy: task.healthy,
+                    reachable: !dead.contains(id),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if !from.controller {
+        troubles.push(
+            "no controller answers; mesh, names and containers go on: look at `bastide status` there"
+                .to_owned(),
+        );
+    }
+    for id in dead {
+        if let Some(node) = from.view.nodes.get(id) {
+            let (name, site) = (&node.name, &node.site);
+            troubles.push(format!(
+                "node `{name}` at site `{site}` cannot be reached; if it is gone for good: \
+                 `bastide node rm {name}`"
+            ));
+        }
+    }
+    for (id, facts) in from.facts {
+        let Some(node) = from.view.nodes.get(id) else {
+            continue;
+        };
+        let lines = facts.troubles.iter();
+        troubles.extend(lines.map(|line| format!("{}: {line}", node.name)));
+    }
+    troubles
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,467 @@
+//! The loop that holds it all together.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastide_api::v1::PathFact;
+use bastide_api::{NodeId, ports};
+use bastide_client::{TaskError, TaskGroup};
+use bastide_cluster::firewall::Rules;
+use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
+use bastide_cluster::{filter, firewall};
+use bastide_linux::{clock, netlink};
+use bastide_mesh::{Mesh, MeshConfig, MeshError, PeerSpec};
+use bastide_names::{Resolver, ResolverConfig, Zone, upstreams};
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::engine::{EngineLoop, EngineState};
+use super::follow::{self, Picture};
+use super::handover::Handover;
+use super::host::{HostError, INTERFACE, Ledger, MeshDevice};
+use super::images::{self, ImageError};
+use super::membership::{Member, MembershipError, fresh_key, identity};
+use super::report::{self, Observed};
+use super::socket::{self, Question, SocketError};
+use super::state::{StateDir, StateError};
+use super::{join, undo};
+use crate::core::journal::Change;
+use crate::core::{desired, picture};
+
+/// How often paths are looked at: names and status follow within this time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long tasks may take to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How an agent runs.
+pub struct AgentOptions {
+    /// Its folder.
+    pub state: PathBuf,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// A ticket, if this host is not a node yet.
+    pub handover: Option<Handover>,
+}
+
+/// Why an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// This host is not a node, and there is no ticket.
+    #[error("this host is no node of a cluster, and no ticket was given")]
+    NoMember,
+    /// It could not join.
+    #[error("this host could not join")]
+    Join(#[from] join::JoinError),
+    /// Its folder.
+    #[error("the agent's folder cannot be used")]
+    State(#[from] StateError),
+    /// Its keys or certificate.
+    #[error("the node's membership cannot be used")]
+    Membership(#[from] MembershipError),
+    /// Its socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The mesh.
+    #[error("the mesh could not be started")]
+    Mesh(#[source] MeshError),
+    /// The kernel.
+    #[error("this host could not be set up")]
+    Host(#[from] HostError),
+    /// The images.
+    #[error("the store of images cannot be used")]
+    Images(#[from] ImageError),
+    /// One of its tasks ended.
+    #[error("a part of the agent ended")]
+    Task(#[source] TaskError),
+}
+
+/// Runs the agent until `stop`, or until it was told to take this host down.
+pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), AgentError> {
+    let state = StateDir::open(&options.state)?;
+    let membership = match (state.membership()?, options.handover) {
+        (Some(membership), _) => membership,
+        (None, Some(handover)) => join::join(&state, handover).await?,
+        (None, None) => return Err(AgentError::NoMember),
+    };
+    let member = Member::new(state.clone(), identity(&state)?, membership)?;
+    let ledger = Ledger::open(state.clone())?;
+    let agent = Agent::start(state, member, ledger, &options.socket).await?;
+    agent.serve(stop).await
+}
+
+/// The agent, once everything it needs has started.
+struct Agent {
+    state: StateDir,
+    member: Member,
+    me: NodeId,
+    ledger: Ledger,
+    mesh: Mesh,
+    device: MeshDevice,
+    rules: Option<Rules>,
+    paths: watch::Sender<BTreeMap<NodeId, PathFact>>,
+    pictures: watch::Receiver<Picture>,
+    engine: watch::Receiver<EngineState>,
+    zone: watch::Sender<Arc<Zone>>,
+    image_peers: watch::Sender<Vec<SocketAddr>>,
+    upstreams: watch::Sender<Vec<SocketAddr>>,
+    blobs: Arc<Blobs>,
+    inbox: mpsc::Receiver<Question>,
+    /// What follows, reports and keeps the engine in step.
+    tasks: TaskGroup,
+    /// The socket, which outlives the rest in order to tell how that ended.
+    front: TaskGroup,
+    has_resolver: bool,
+}
+
+impl Agent {
+    async fn start(
+        state: StateDir,
+        member: Member,
+        ledger: Ledger,
+        socket: &std::path::Path,
+    ) -> Result<Self, AgentError> {
+        let me = member.node();
+        let answer = member.answer();
+        let settings = member.settings();
+        let plan = &answer.cluster.plan;
+        ledger.record(Change::Interface {
+            name: INTERFACE.to_owned(),
+        })?;
+        let mesh = Mesh::start(MeshConfig {
+            interface: INTERFACE.to_owned(),
+            port: ports::MESH,
+            private_key: state.wireguard(fresh_key)?,
+            discovery_key: state.discovery(fresh_key)?,
+            node: me,
+            mtu: plan.mtu,
+            state: state.mesh(),
+            public: settings.public.clone(),
+            exclude: vec![
+                plan.mesh,
+                plan.containers,
+                plan.swarm_pool,
+                plan.swarm_gateway,
+            ],
+        })
+        .await
+        .map_err(AgentError::Mesh)?;
+        let mut tasks = TaskGroup::new();
+        let first = follow::first_picture(&state, &member)?;
+        let zone = Zone::build(&first.view, &first.facts, &Default::default());
+        let (zone, _) = watch::channel(Arc::new(zone));
+        let (pictures_sender, pictures) = watch::channel(first);
+        let (paths, paths_receiver) = watch::channel(BTreeMap::new());
+        let (engine_sender, engine) = watch::channel(EngineState::default());
+        let (image_peers, image_addresses) = watch::channel(Vec::new());
+        let (upstreams, _) = watch::channel(Vec::new());
+        let blobs = Arc::new(images::open(state.images())?);
+        let (listener, router, inbox) = socket::open(socket)?;
+        let mut front = TaskGroup::new();
+        let stop = front.stop_token();
+        front.spawn("socket", async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+        });
+        let follower = follow::follow(state.clone(), member.clone(), pictures_sender);
+        tasks.spawn("watch", endless(follower));
+        let observed = Observed {
+            endpoints: mesh.endpoints(),
+            paths: paths_receiver,
+            engine: engine.clone(),
+        };
+        tasks.spawn("report", endless(report::run(observed, member.clone())));
+        let fetcher = Fetcher::new(
+            Arc::clone(&blobs),
+            Peers {
+                addresses: image_addresses,
+                tls: None,
+            },
+        );
+        let loopback = images::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, ports::IMAGES)))?;
+        let loopback = TcpListener::from_std(loopback).map_err(ImageError::from)?;
+        tasks.spawn(
+            "images",
+            endless(serve_loopback(loopback, Arc::new(fetcher))),
+        );
+        let engine_loop = EngineLoop {
+            socket: settings.engine,
+            me,
+            pictures: pictures.clone(),
+            member: member.clone(),
+            ledger: ledger.clone(),
+            state: engine_sender,
+        };
+        tasks.spawn("engine", endless(engine_loop.run()));
+        Ok(Self {
+            state,
+            member,
+            me,
+            ledger,
+            mesh,
+            device: MeshDevice::default(),
+            rules: None,
+            paths,
+            pictures,
+            engine,
+            zone,
+            image_peers,
+            upstreams,
+            blobs,
+            inbox,
+            tasks,
+            front,
+            has_resolver: false,
+        })
+    }
+
+    /// Receives, decides, acts, until stopped.
+    async fn serve(mut self, stop: CancellationToken) -> Result<(), AgentError> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut network = netlink::Changes::open()
+            .and_then(netlink::Changes::into_async)
+            .map_err(HostError::Netlink)?;
+        self.apply().await?;
+        loop {
+            let question = tokio::select! {
+                () = stop.cancelled() => break,
+                changed = self.pictures.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.apply().await?;
+                    None
+                }
+                _ = look.tick() => {
+                    self.look();
+                    None
+                }
+                changes = network.next() => {
+                    match changes {
+                        Ok(_) => self.mesh.network_changed(),
+                        Err(error) => debug!(%error, "changes of the network were missed"),
+                    }
+                    None
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    ended.map_err(AgentError::Task)?;
+                    None
+                }
+                Some(ended) = self.front.join_next() => {
+                    ended.map_err(AgentError::Task)?;
+                    None
+                }
+                question = self.inbox.recv() => question,
+            };
+            if let Some(question) = question
+                && self.answer(question).await
+            {
+                break;
+            }
+        }
+        end(std::mem::take(&mut self.tasks)).await;
+        self.mesh.stop().await;
+        end(self.front).await;
+        Ok(())
+    }
+
+    /// Brings mesh, kernel and names in line with the picture.
+    async fn apply(&mut self) -> Result<(), AgentError> {
+        let picture = self.pictures.borrow_and_update().clone();
+        let peers = desired::peers(&picture.view, &picture.facts, self.me, clock::wall());
+        self.mesh.set_peers(peers.into_iter().map(spec).collect());
+        let Some(device) = desired::device(&picture.view, self.me) else {
+            warn!("this node was removed from the cluster");
+            return Ok(());
+        };
+        self.device.apply(&device)?;
+        self.guard(&picture).await?;
+        if !self.has_resolver {
+            self.start_on_mesh(&picture).await;
+        }
+        let images = picture
+            .view
+            .nodes
+            .values()
+            .filter(|node| node.id != self.me);
+        let images = images
+            .map(|node| SocketAddr::from((node.address, ports::IMAGES)))
+            .collect();
+        self.image_peers.send_replace(images);
+        self.look();
+        Ok(())
+    }
+
+    /// Puts the packet filter and the kernel settings in place.
+    async fn guard(&mut self, picture: &Picture) -> Result<(), AgentError> {
+        let Some(own) = picture.view.nodes.get(&self.me) else {
+            return Ok(());
+        };
+        let rules = Rules::new(&picture.view.cluster.plan, own, INTERFACE, 0);
+        if self.rules.as_ref() == Some(&rules) {
+            return Ok(());
+        }
+        for change in firewall::host_changes(INTERFACE) {
+            self.ledger.set_sysctl(&change.path, change.value)?;
+        }
+        for family in ["inet", "bridge"] {
+            let name = firewall::TABLE.to_owned();
+            self.ledger.record(Change::NftTable {
+                family: family.to_owned(),
+                name,
+            })?;
+        }
+        match filter::apply(&rules) {
+            Ok(()) => self.rules = Some(rules),
+            Err(error) => warn!(%error, "the packet filter is not in place"),
+        }
+        Ok(())
+    }
+
+    /// Starts what listens on the mesh device's addresses, which exist from now on.
+    async fn start_on_mesh(&mut self, picture: &Picture) {
+        let Some(own) = picture.view.nodes.get(&self.me) else {
+            return;
+        };
+        let plan = &picture.view.cluster.plan;
+        let sources = [plan.mesh, plan.containers].map(IpNet::V4).to_vec();
+        let config = ResolverConfig {
+            listen: SocketAddr::from((plan.dns, ports::DNS)),
+            sources,
+            upstreams: self.upstreams.subscribe(),
+        };
+        let here = SocketAddr::from((own.address, ports::IMAGES));
+        let started = tokio::join!(
+            Resolver::start(config, self.zone.subscribe()),
+            TcpListener::bind(here)
+        );
+        match started {
+            (Ok(resolver), Ok(listener)) => {
+                self.tasks.spawn("names", endless(resolver.run()));
+                let blobs = Arc::clone(&self.blobs);
+                self.tasks.spawn(
+                    "images for peers",
+                    endless(serve_peers(listener, blobs, None)),
+                );
+                self.has_resolver = true;
+                info!(address = %own.address, "on the mesh");
+            }
+            (Err(error), _) => warn!(%error, "names are not answered"),
+            (_, Err(error)) => warn!(%error, "images are not served"),
+        }
+    }
+
+    /// Looks at the paths, and tells names and reports when that makes a difference.
+    fn look(&mut self) {
+        let picture = self.pictures.borrow().clone();
+        let paths = self.mesh.paths();
+        let dead = picture::dead(&picture.view, &paths, self.me);
+        let mut facts = (*picture.facts).clone();
+        facts.entry(self.me).or_default().tasks = self.engine.borrow().tasks.clone();
+        let zone = Zone::build(&picture.view, &facts, &dead);
+        self.zone.send_if_modified(|known| {
+            let is_news = **known != zone;
+            if is_news {
+                *known = Arc::new(zone);
+            }
+            is_news
+        });
+        self.paths.send_replace(paths);
+        let own = IpAddr::V4(picture.view.cluster.plan.dns);
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let servers = upstreams(&text, own);
+        self.upstreams.send_if_modified(|known| {
+            let is_news = *known != servers;
+            *known = servers;
+            is_news
+        });
+    }
+
+    /// Answers a question; true if the agent is to end.
+    async fn answer(&mut self, question: Question) -> bool {
+        match question {
+            Question::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Question::Image(name, reply) => {
+                let (engine, blobs) = (self.member.settings().engine, Arc::clone(&self.blobs));
+                // An image may take minutes; the loop goes on meanwhile.
+                self.tasks.spawn("image import", async move {
+                    let _ = reply.send(images::prepare(&engine, &blobs, &name).await);
+                    Ok::<(), Infallible>(())
+                });
+            }
+            Question::Down { forget, reply } => {
+                let engine = self.member.settings().engine;
+                end(std::mem::take(&mut self.tasks)).await;
+                let done = undo::all(&self.ledger, &engine, self.me).await;
+                let done = if forget {
+                    undo::forget(&self.state, done)
+                } else {
+                    done
+                };
+                let _ = reply.send(done);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn status(&self) -> bastide_api::status::Status {
+        let picture = self.pictures.borrow();
+        let engine = self.engine.borrow();
+        let mut facts = (*picture.facts).clone();
+        let own = facts.entry(self.me).or_default();
+        own.tasks.clone_from(&engine.tasks);
+        own.swarm_node.clone_from(&engine.member);
+        own.troubles.clone_from(&engine.troubles);
+        let (wishes, _) = bastide_cluster::core::service::wishes(&picture.view);
+        let wanted = wishes
+            .into_iter()
+            .map(|wish| ((wish.stack, wish.service), wish.spec.replicas))
+            .collect();
+        picture::status(&picture::Sources {
+            me: self.me,
+            view: &picture.view,
+            facts: &facts,
+            paths: &self.paths.borrow(),
+            wanted: &wanted,
+            controller: picture.connected,
+        })
+    }
+}
+
+/// Ends tasks: those that watch for it by themselves, the others at once.
+async fn end(tasks: TaskGroup) {
+    let (error, aborted) = tasks.shutdown(Instant::now() + END_WITHIN).await;
+    if error.is_some() || !aborted.is_empty() {
+        debug!(?error, ?aborted, "tasks ended");
+    }
+}
+
+/// A task that ends only when it is dropped.
+async fn endless(task: impl Future<Output = ()>) -> Result<(), Infallible> {
+    task.await;
+    Ok(())
+}
+
+fn spec(peer: desired::Peer) -> PeerSpec {
+    PeerSpec {
+        node: peer.node,
+        wireguard: peer.wireguard,
+        discovery: peer.discovery,
+        allowed: peer.allowed,
+        candidates: peer.candidates,
+        relay: peer.relay,
+    }
+}

@@ -1,0 +1,131 @@
+//! Following the control plane: the watch becomes a picture; the last signed view stays on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bastide_api::v1::NodeFacts;
+use bastide_api::{ClusterRecord, NodeId, Revision, View, ViewEntries, ViewError};
+use bastide_client::{ClientError, FollowError, Followed, ViewFollower};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::membership::{Member, MembershipError};
+use super::state::{SignedView, StateDir};
+use crate::core::schedule::retry_after;
+
+/// What this host knows of the cluster.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The last signed view.
+    pub view: Arc<View>,
+    /// What nodes reported.
+    pub facts: Arc<BTreeMap<NodeId, NodeFacts>>,
+    /// Whether a controller answers now.
+    pub connected: bool,
+}
+
+/// What this host knows before a controller has answered: the view on disk, if its signature is
+/// good, else what it was told when it joined.
+pub fn first_picture(state: &StateDir, member: &Member) -> Result<Picture, MembershipError> {
+    let answer = member.answer();
+    let stored = state.view()?.and_then(|stored| {
+        let (cluster, key) = (answer.cluster.id, answer.view_key);
+        match ViewFollower::with_view(cluster, key, stored.entries, &stored.signature) {
+            Ok(follower) => follower
+                .view()
+                .and_then(|entries| View::parse(entries).ok()),
+            Err(error) => {
+                warn!(%error, "the view on disk is not believed");
+                None
+            }
+        }
+    });
+    let view = stored.unwrap_or_else(|| View {
+        revision: Revision::default(),
+        cluster: ClusterRecord::clone(&answer.cluster),
+        nodes: BTreeMap::from([(answer.node.id, answer.node.clone())]),
+        stacks: BTreeMap::new(),
+    });
+    Ok(Picture {
+        view: Arc::new(view),
+        facts: Arc::default(),
+        connected: false,
+    })
+}
+
+/// Why one watch ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+/// Follows the controllers until dropped. A silent control plane changes nothing but `connected`.
+pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Picture>) {
+    let answer = member.answer();
+    let (cluster, key) = (answer.cluster.id, answer.view_key);
+    let mut follower = ViewFollower::new(cluster, key);
+    if let Ok(Some(stored)) = state.view()
+        && let Ok(known) = ViewFollower::with_view(cluster, key, stored.entries, &stored.signature)
+    {
+        follower = known;
+    }
+    let mut attempt = 0;
+    loop {
+        follower.restart();
+        let ended = one_watch(&state, &member, &mut follower, &pictures, &mut attempt).await;
+        let Err(error) = ended;
+        pictures.send_if_modified(|picture| std::mem::replace(&mut picture.connected, false));
+        debug!(%error, "the watch ended");
+        tokio::time::sleep(retry_after(attempt, member.jitter())).await;
+        attempt += 1;
+    }
+}
+
+async fn one_watch(
+    state: &StateDir,
+    member: &Member,
+    follower: &mut ViewFollower,
+    pictures: &watch::Sender<Picture>,
+    attempt: &mut u32,
+) -> Result<std::convert::Infallible, Ended> {
+    let mut watch = member.client().watch(follower.resume_from()).await?;
+    *attempt = 0;
+    info!(controller = watch.address(), "following the control plane");
+    pictures.send_if_modified(|picture| !std::mem::replace(&mut picture.connected, true));
+    loop {
+        match follower.handle(watch.next().await?)? {
+            Followed::Nothing => {}
+            Followed::View {
+                view: entries,
+                signature,
+            } => {
+                let view = Arc::new(View::parse(&entries)?);
+                keep(state, &entries, signature);
+                pictures.send_modify(|picture| picture.view = view);
+            }
+            Followed::Fact { node, facts } => pictures.send_modify(|picture| {
+                let known = Arc::make_mut(&mut picture.facts);
+                match facts {
+                    Some(facts) => known.insert(node, facts),
+                    None => known.remove(&node),
+                };
+            }),
+        }
+    }
+}
+
+/// Keeps a view for a start without a controller. Failing to is no reason to stop.
+fn keep(state: &StateDir, entries: &ViewEntries, signature: String) {
+    let signed = SignedView {
+        entries: entries.clone(),
+        signature,
+    };
+    if let Err(error) = state.save_view(&signed) {
+        warn!(%error, "the view could not be kept on disk");
+    }
+}

@@ -1,0 +1,78 @@
+//! This host's images: from its engine into the store that the nodes share.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bastide_cluster::Engine;
+use bastide_cluster::images::{
+    BlobError, Blobs, ImageRef, import_docker_archive, loopback_reference,
+};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tracing::info;
+
+/// What went wrong with the store of images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The store.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// The registry on loopback could not listen.
+    #[error("could not serve images on loopback")]
+    Listen(#[from] io::Error),
+}
+
+/// Opens the store.
+pub fn open(path: PathBuf) -> Result<Blobs, ImageError> {
+    Ok(Blobs::open(path)?)
+}
+
+/// Listens without blocking.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ImageError> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Makes sure that image `name` is in the store, and returns its reference by digest, or why not.
+///
+/// What the engine has under that name wins over what the store has: it is newer, or the same.
+pub async fn prepare(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<String, String> {
+    let image: ImageRef = name.parse().map_err(|error| format!("{error}"))?;
+    if let Some(digest) = image.digest() {
+        return Ok(loopback_reference(&image, digest).to_string());
+    }
+    let imported = import(socket, blobs, name).await;
+    match (blobs.resolve(&image), imported) {
+        (Some(digest), _) => Ok(loopback_reference(&image, digest).to_string()),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(format!(
+            "the engine's archive of `{name}` does not hold that name"
+        )),
+    }
+}
+
+async fn import(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<(), String> {
+    let engine = Engine::connect(socket)
+        .await
+        .map_err(|error| error.to_string())?;
+    let known = engine
+        .image_id(name)
+        .await
+        .map_err(|error| error.to_string())?;
+    if known.is_none() {
+        return Err(format!(
+            "the engine of this host has no image `{name}`: docker build -t {name} ."
+        ));
+    }
+    let stream = engine.export_image(name).map_err(io::Error::other).boxed();
+    let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
+    let blobs = Arc::clone(blobs);
+    let imported = tokio::task::spawn_blocking(move || import_docker_archive(&blobs, reader)).await;
+    let imported = imported.map_err(|_| "the import of the image failed".to_owned())?;
+    imported.map_err(|error| format!("image `{name}` could not be taken over: {error}"))?;
+    info!(image = name, "image taken over from the engine");
+    Ok(())
+}

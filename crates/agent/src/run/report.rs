@@ -1,0 +1,94 @@
+//! Reporting to the control plane: what this node observes, and its certificate's renewal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bastide_api::NodeId;
+use bastide_api::v1::{NodeFacts, PathFact, RenewAnswer, RenewRequest};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::engine::EngineState;
+use super::membership::Member;
+use crate::core::schedule::{REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
+
+/// What reports are made of.
+#[derive(Clone)]
+pub struct Observed {
+    /// Where the mesh port may be reached.
+    pub endpoints: watch::Receiver<Vec<SocketAddr>>,
+    /// How peers are reached.
+    pub paths: watch::Receiver<BTreeMap<NodeId, PathFact>>,
+    /// What the engine is and runs.
+    pub engine: watch::Receiver<EngineState>,
+}
+
+impl Observed {
+    /// Returns the report as of now.
+    pub fn facts(&mut self) -> NodeFacts {
+        let engine = self.engine.borrow_and_update().clone();
+        NodeFacts {
+            endpoints: self.endpoints.borrow_and_update().clone(),
+            tasks: engine.tasks,
+            swarm_node: engine.member,
+            paths: self.paths.borrow_and_update().clone(),
+            troubles: engine.troubles,
+        }
+    }
+
+    /// Waits until something is different. Cancel safe.
+    async fn changed(&mut self) {
+        // Paths alone are not worth a report at once: latency wavers all the time.
+        let closed = tokio::select! {
+            changed = self.endpoints.changed() => changed.is_err(),
+            changed = self.engine.changed() => changed.is_err(),
+        };
+        if closed {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Reports until dropped: on every change, and at least every [`REPORT_INTERVAL`].
+pub async fn run(mut observed: Observed, member: Member) {
+    let mut attempt = 0;
+    loop {
+        let facts = observed.facts();
+        let csr = member.request_if_due();
+        let asked = csr.is_some();
+        let request = RenewRequest {
+            csr,
+            facts: Some(facts),
+        };
+        let wait = match member.client().renew(&request).await {
+            Ok(answer) => {
+                attempt = 0;
+                take(&member, answer, asked);
+                REPORT_INTERVAL
+            }
+            Err(error) => {
+                debug!(%error, "report not delivered");
+                attempt += 1;
+                retry_after(attempt, member.jitter())
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = observed.changed(), if attempt == 0 => {
+                // Several changes come together: one report tells them all.
+                tokio::time::sleep(REPORT_INTERVAL_MIN).await;
+            }
+        }
+    }
+}
+
+fn take(member: &Member, answer: RenewAnswer, asked: bool) {
+    match answer.certificate {
+        Some(certificate) => match member.renewed(certificate) {
+            Ok(()) => info!("certificate renewed"),
+            Err(error) => warn!(%error, "renewed certificate not kept"),
+        },
+        None if asked => warn!("the controller renewed no certificate"),
+        None => {}
+    }
+}

@@ -1,0 +1,134 @@
+//! The agent's socket: what `bastide` on this host asks. Root alone may open it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bastide_api::status::Status;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+/// Questions that may wait: more are refused, because the loop that answers is stuck then.
+const QUESTIONS_MAX: usize = 64;
+
+/// What the agent's loop is asked.
+pub enum Question {
+    /// Its picture of the cluster.
+    Status(oneshot::Sender<Status>),
+    /// To have an image in this host's store; answers with its reference by digest.
+    Image(String, oneshot::Sender<Result<String, String>>),
+    /// To undo every change to this host and end.
+    Down {
+        /// Whether to delete keys and state too.
+        forget: bool,
+        /// What was undone, a line each.
+        reply: oneshot::Sender<Vec<String>>,
+    },
+}
+
+/// The socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("could not listen on the agent's socket `{path}`")]
+pub struct SocketError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Opens the socket; the receiver gets what is asked.
+pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Question>), SocketError> {
+    let fail = |source| SocketError {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(folder) = path.parent() {
+        bastide_linux::file::create_private_dir(folder).map_err(fail)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    // The folder is closed to others, so nobody gets in before the mode is set.
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    let (questions, inbox) = mpsc::channel(QUESTIONS_MAX);
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/images", post(image))
+        .route("/v1/down", post(down))
+        .with_state(questions);
+    Ok((listener, router, inbox))
+}
+
+type Questions = mpsc::Sender<Question>;
+
+async fn status(State(questions): State<Questions>) -> Response {
+    match ask(&questions, Question::Status).await {
+        Some(status) => data(&status),
+        None => busy(),
+    }
+}
+
+#[derive(Deserialize)]
+struct ImageBody {
+    image: String,
+}
+
+async fn image(State(questions): State<Questions>, Json(body): Json<ImageBody>) -> Response {
+    match ask(&questions, |reply| Question::Image(body.image, reply)).await {
+        Some(Ok(reference)) => data(&json!({"reference": reference})),
+        Some(Err(error)) => refused(StatusCode::NOT_FOUND, &error),
+        None => busy(),
+    }
+}
+
+#[derive(Deserialize)]
+struct DownBody {
+    #[serde(default)]
+    forget: bool,
+}
+
+async fn down(State(questions): State<Questions>, Json(body): Json<DownBody>) -> Response {
+    match ask(&questions, |reply| Question::Down {
+        forget: body.forget,
+        reply,
+    })
+    .await
+    {
+        Some(undone) => data(&json!({"undone": undone})),
+        None => busy(),
+    }
+}
+
+async fn ask<T>(
+    questions: &Questions,
+    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    questions.try_send(question(reply)).ok()?;
+    answer.await.ok()
+}
+
+fn data(value: &impl serde::Serialize) -> Response {
+    Json(json!({"data": value})).into_response()
+}
+
+fn busy() -> Response {
+    refused(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the agent is starting or ending",
+    )
+}
+
+fn refused(status: StatusCode, error: &str) -> Response {
+    let body: Value = json!({"errors": [error]});
+    (status, Json(body)).into_response()
+}

@@ -1,0 +1,247 @@
+//! The agent's folder: keys, membership, the last signed view, the journal.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bastide_api::v1::JoinAnswer;
+use bastide_api::{NodeId, Secret, ViewEntries};
+use bastide_linux::file;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::handover::NodeSettings;
+use crate::core::journal::Journal;
+
+/// Most bytes of a file that the agent reads back.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+const IDENTITY: &str = "identity.key";
+const WIREGUARD: &str = "wireguard.key";
+const DISCOVERY: &str = "discovery.key";
+const MEMBERSHIP: &str = "membership.json";
+const VIEW: &str = "view.json";
+const JOURNAL: &str = "journal.json";
+
+/// What went wrong with the agent's folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file could not be read.
+    #[error("could not read `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("could not write `{path}`")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("`{path}` is damaged or of another version")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file is of a later program.
+    #[error("`{path}` was written by a later version of this program")]
+    LaterFormat {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A key file does not hold a key.
+    #[error("`{path}` does not hold a key")]
+    NoKey {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// That this host is a node, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// What the controller answered, with the certificate renewed since.
+    pub answer: JoinAnswer,
+    /// How this host wanted to be a node.
+    pub settings: NodeSettings,
+}
+
+impl Membership {
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.answer.node.id
+    }
+}
+
+/// The last view, with what proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedView {
+    /// The entries.
+    pub entries: ViewEntries,
+    /// Ed25519 signature over their signed bytes, in base64.
+    pub signature: String,
+}
+
+/// The agent's folder.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Opens the folder, making it if needed.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        file::create_private_dir(path).map_err(|source| StateError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where the mesh keeps what it learned.
+    pub fn mesh(&self) -> PathBuf {
+        self.path.join("mesh")
+    }
+
+    /// Where images are kept.
+    pub fn images(&self) -> PathBuf {
+        self.path.join("images")
+    }
+
+    /// The node's identity key (PEM), if it has one.
+    pub fn identity(&self) -> Result<Option<Secret<String>>, StateError> {
+        let Some(bytes) = self.read(IDENTITY)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes);
+        text.map(|text| Some(Secret::new(text)))
+            .map_err(|_| StateError::NoKey {
+                path: self.path.join(IDENTITY),
+            })
+    }
+
+    /// Stores the node's identity key (PEM).
+    pub fn save_identity(&self, pem: &Secret<String>) -> Result<(), StateError> {
+        self.write(IDENTITY, pem.expose().as_bytes())
+    }
+
+    /// The mesh's private key: read, or made by `fresh` and stored.
+    pub fn wireguard(
+        &self,
+        fresh: impl FnOnce() -> Secret<[u8; 32]>,
+    ) -> Result<Secret<[u8; 32]>, StateError> {
+        self.key(WIREGUARD, fresh)
+    }
+
+    /// The discovery's private key: read, or made by `fresh` and stored.
+    pub fn discovery(
+        &self,
+        fresh: impl FnOnce() -> Secret<[u8; 32]>,
+    ) -> Result<Secret<[u8; 32]>, StateError> {
+        self.key(DISCOVERY, fresh)
+    }
+
+    /// The membership, once joined.
+    pub fn membership(&self) -> Result<Option<Membership>, StateError> {
+        self.read_json(MEMBERSHIP)
+    }
+
+    /// Stores the membership.
+    pub fn save_membership(&self, membership: &Membership) -> Result<(), StateError> {
+        self.write_json(MEMBERSHIP, membership)
+    }
+
+    /// The last view.
+    pub fn view(&self) -> Result<Option<SignedView>, StateError> {
+        self.read_json(VIEW)
+    }
+
+    /// Stores the last view.
+    pub fn save_view(&self, view: &SignedView) -> Result<(), StateError> {
+        self.write_json(VIEW, view)
+    }
+
+    /// The journal; empty if there is none.
+    pub fn journal(&self) -> Result<Journal, StateError> {
+        let journal: Journal = self.read_json(JOURNAL)?.unwrap_or_else(Journal::new);
+        if journal.is_known_format() {
+            Ok(journal)
+        } else {
+            Err(StateError::LaterFormat {
+                path: self.path.join(JOURNAL),
+            })
+        }
+    }
+
+    /// Stores the journal.
+    pub fn save_journal(&self, journal: &Journal) -> Result<(), StateError> {
+        self.write_json(JOURNAL, journal)
+    }
+
+    /// Deletes the folder with all it holds.
+    pub fn delete(&self) -> Result<(), StateError> {
+        std::fs::remove_dir_all(&self.path).map_err(|source| StateError::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn key(
+        &self,
+        name: &str,
+        fresh: impl FnOnce() -> Secret<[u8; 32]>,
+    ) -> Result<Secret<[u8; 32]>, StateError> {
+        if let Some(bytes) = self.read(name)? {
+            let bytes = Secret::new(bytes);
+            let key = <[u8; 32]>::try_from(bytes.expose().as_slice());
+            return key.map(Secret::new).map_err(|_| StateError::NoKey {
+                path: self.path.join(name),
+            });
+        }
+        let key = fresh();
+        self.write(name, key.expose())?;
+        Ok(key)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.path.join(name);
+        file::read_bounded(&path, FILE_BYTES_MAX)
+            .map_err(|source| StateError::Read { path, source })
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        file::write_private(&path, bytes).map_err(|source| StateError::Write { path, source })
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let Some(bytes) = self.read(name)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| StateError::Damaged {
+                path: self.path.join(name),
+                source,
+            })
+    }
+
+    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(value).map_err(|source| StateError::Damaged {
+            path: self.path.join(name),
+            source,
+        })?;
+        self.write(name, &bytes)
+    }
+}
