@@ -162,13 +162,11 @@ pub fn install_as_root(choices: &[String]) -> anyhow::Result<()> {
     ensure!(root::is_root(), "`install` must run as root");
     ensure!(!choices.is_empty(), "no package named");
     let suppressed = policy::suppress_services(Path::new("/usr/sbin"))?;
-    let packages = match chosen(choices, is_known) {
-        Ok(packages) => packages,
-        Err(_) => {
-            update()?;
-            chosen(choices, is_known)?
-        }
-    };
+    if chosen(choices, is_known).is_err() {
+        // The lists were never fetched on this machine.
+        update()?;
+    }
+    let packages = chosen(choices, is_known)?;
     if !install(&packages)? {
         // Lists that are too old name files that are gone.
         update()?;

@@ -12,9 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context;
 
 use self::outcome::{Outcome, Reader};
-use crate::workspace::{
-    cargo, musl_target, must, output, root as checkout, target_dir,
-};
+use crate::workspace::{cargo, musl_target, must, output, root as checkout, target_dir};
 use crate::{packages, programs, root, say};
 
 /// Runs the tests whose names contain one of `filters`, or all of them.

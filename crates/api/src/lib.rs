@@ -3,6 +3,7 @@
 //!
 //! Everything here is parsed once, at the door, into a type that cannot hold two spellings of one
 //! thing. This crate never opens a socket, reads a clock, draws randomness or does cryptography.
+#![forbid(unsafe_code)]
 
 mod ids;
 mod keys;

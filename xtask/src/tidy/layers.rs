@@ -15,7 +15,8 @@ const FILE: &str = "layers.toml";
 #[serde(deny_unknown_fields)]
 pub struct Layers {
     /// Per crate of ours, the crates of ours that it may use.
-    layers: BTreeMap<String, BTreeSet<String>>,
+    #[serde(rename = "layers")]
+    permitted: BTreeMap<String, BTreeSet<String>>,
     /// The crates of ours that tests of any crate may use besides.
     tests: BTreeSet<String>,
     /// Per crate of others that is guarded, the crates of ours that may use it.
@@ -51,13 +52,16 @@ impl Layers {
     /// Returns the edges that are not permitted, and cycles in what is permitted.
     pub fn check(&self, edges: &[Edge]) -> Vec<Finding> {
         let refused = edges.iter().filter_map(|edge| self.refuse(edge));
-        let cycles = self.layers.keys().filter(|name| self.reaches_itself(name));
+        let cycles = self
+            .permitted
+            .keys()
+            .filter(|name| self.reaches_itself(name));
         let cycles = cycles.map(|name| Finding::new(FILE, format!("`{name}` may use itself")));
         refused.chain(cycles).collect()
     }
 
     fn refuse(&self, edge: &Edge) -> Option<Finding> {
-        let Some(permitted) = self.layers.get(&edge.from) else {
+        let Some(permitted) = self.permitted.get(&edge.from) else {
             return Some(Finding::new(
                 FILE,
                 format!("crate `{}` has no line", edge.from),
@@ -83,7 +87,7 @@ impl Layers {
         let mut reached = BTreeSet::new();
         let mut ahead = vec![name];
         while let Some(next) = ahead.pop() {
-            for to in self.layers.get(next).into_iter().flatten() {
+            for to in self.permitted.get(next).into_iter().flatten() {
                 if reached.insert(to) {
                     ahead.push(to);
                 }

@@ -129,9 +129,8 @@ impl Splitter {
             (Some('b' | 'c'), Some('r')) => 2,
             _ => return None,
         };
-        let marks = (prefix..)
-            .take_while(|&ahead| self.peek(ahead) == Some('#'))
-            .count();
+        let after = &self.letters[(self.at + prefix).min(self.letters.len())..];
+        let marks = after.iter().take_while(|letter| **letter == '#').count();
         (self.peek(prefix + marks) == Some('"')).then_some((prefix + marks + 1, marks))
     }
 

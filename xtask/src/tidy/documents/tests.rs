@@ -22,7 +22,7 @@ fn a_dependency_without_a_row_and_a_row_without_a_dependency_are_found() {
     assert_eq!(dependencies(text, &names(&["old", "serde"])), []);
 }
 
-const CLI: &str = r##"
+const CLI: &str = r"
 pub struct Cli { pub verb: Verb }
 pub enum Verb {
     /// Begin a cluster
@@ -32,7 +32,7 @@ pub enum Verb {
     Status { #[arg(long)] json: bool },
 }
 pub enum Other { No }
-"##;
+";
 
 #[test]
 fn the_verbs_of_the_program_are_its_variants() {

@@ -16,7 +16,7 @@ fn comments_and_strings_hold_no_tokens() {
     check("a // b\nc", &["a", "c"]);
     check("a /* b /* c */ d */ e", &["a", "e"]);
     check(r#"a "b \" c" d"#, &["a", "d"]);
-    check(r###"a r#"b " c"# br"d" b"e" c"f" g"###, &["a", "g"]);
+    check(r##"a r#"b " c"# br"d" b"e" c"f" g"##, &["a", "g"]);
 }
 
 #[test]
