@@ -92,9 +92,9 @@ impl Tun {
         check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
             .map_err(attach)?;
         // Offloads belong to the device and outlive a process: none is wanted, whoever set them.
+        let none: libc::c_ulong = 0;
         // WHY: as above.
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        let none: libc::c_ulong = 0;
         check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, none) })
             .map_err(attach)?;
 

@@ -290,7 +290,7 @@ impl UdpSocket {
                 let mut room = [PollFd::new(&self.socket, PollFlags::OUT)];
                 let patience = Timespec {
                     tv_sec: 0,
-                    tv_nsec: SEND_PATIENCE.as_nanos() as _,
+                    tv_nsec: SEND_PATIENCE.subsec_nanos().into(),
                 };
                 poll(&mut room, Some(&patience)).is_ok_and(|ready| ready > 0)
             }

@@ -16,4 +16,5 @@
 pub mod core;
 pub mod run;
 
+pub use run::alone;
 pub use run::node::{Mesh, MeshConfig, MeshError, PeerSpec};

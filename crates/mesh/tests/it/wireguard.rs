@@ -267,7 +267,7 @@ fn a_managed_device_shows_no_private_key_and_takes_no_configuration() {
         .call(move |parts| {
             parts
                 .machine
-                .set_private_key(parts.now, Some(secret.into()))
+                .set_private_key(parts.now, Some(secret.into()));
         })
         .unwrap();
 

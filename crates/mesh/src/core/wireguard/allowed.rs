@@ -92,12 +92,12 @@ struct Node {
 }
 
 impl Node {
-    fn leaf(prefix: Prefix, peer: PeerId) -> Box<Self> {
-        Box::new(Self {
+    fn leaf(prefix: Prefix, peer: PeerId) -> Self {
+        Self {
             prefix,
             peer: Some(peer),
             children: [None, None],
-        })
+        }
     }
 }
 
@@ -119,7 +119,7 @@ impl Trie {
             slot = &mut node.children[node.prefix.branch(prefix.bits)];
         }
         let Some(node) = slot.as_mut() else {
-            *slot = Some(Node::leaf(prefix, peer));
+            *slot = Some(Box::new(Node::leaf(prefix, peer)));
             self.held += 1;
             return None;
         };
@@ -133,7 +133,7 @@ impl Trie {
             .min(prefix.len);
         let below = slot.take().expect("looked at above");
         let mut joint = if shared == prefix.len {
-            Node::leaf(prefix, peer)
+            Box::new(Node::leaf(prefix, peer))
         } else {
             let bits = prefix.bits & mask(shared);
             let mut joint = Box::new(Node {
@@ -142,7 +142,7 @@ impl Trie {
                 children: [None, None],
             });
             let side = joint.prefix.branch(prefix.bits);
-            joint.children[side] = Some(Node::leaf(prefix, peer));
+            joint.children[side] = Some(Box::new(Node::leaf(prefix, peer)));
             joint
         };
         let side = joint.prefix.branch(below.prefix.bits);

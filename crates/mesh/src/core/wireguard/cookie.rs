@@ -15,7 +15,7 @@ use super::message::{
 use super::noise::aead_key;
 
 /// How long a cookie, and the secret that makes cookies, is used: "changes every two minutes".
-pub const COOKIE_LIFE: Duration = Duration::from_secs(120);
+pub const COOKIE_LIFE: Duration = Duration::from_mins(2);
 
 const NONCE_AT: usize = 8;
 const NONCE_LEN: usize = 24;
@@ -32,7 +32,7 @@ impl CookieMaker {
     /// Makes the cookies of the holder of `public`.
     pub fn new(public: &WireGuardKey) -> Self {
         Self {
-            key: labelled(b"cookie--", public),
+            key: labelled(*b"cookie--", public),
             secret: None,
         }
     }
@@ -100,7 +100,7 @@ impl CookieJar {
     /// Keeps the cookies of the holder of `public`.
     pub fn new(public: &WireGuardKey) -> Self {
         Self {
-            key: labelled(b"cookie--", public),
+            key: labelled(*b"cookie--", public),
             last_mac1: None,
             cookie: None,
         }

@@ -96,7 +96,7 @@ pub struct Mac1Key([u8; 32]);
 impl Mac1Key {
     /// Derives the key for messages to `receiver`.
     pub fn new(receiver: &WireGuardKey) -> Self {
-        Self(labelled(b"mac1----", receiver))
+        Self(labelled(*b"mac1----", receiver))
     }
 
     /// Tells whether `datagram` is an initiation or response whose `mac1` fits this receiver.
@@ -117,7 +117,7 @@ impl Mac1Key {
 }
 
 /// `HASH(label || public key)`: how WireGuard makes the keys of `mac1` and of the cookie.
-pub(super) fn labelled(label: &[u8; 8], key: &WireGuardKey) -> [u8; 32] {
+pub(super) fn labelled(label: [u8; 8], key: &WireGuardKey) -> [u8; 32] {
     let mut hash = Blake2s256::new();
     hash.update(label);
     hash.update(key.as_bytes());
@@ -137,9 +137,9 @@ pub(super) fn keyed_hash(key: &[u8], input: &[u8]) -> [u8; MAC_LEN] {
 pub(super) fn split_macs(datagram: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     match parse(datagram)? {
         Message::Initiation { .. } | Message::Response { .. } => {
-            let (covered, macs) = datagram.split_at(datagram.len() - 2 * MAC_LEN);
-            let (mac1, mac2) = macs.split_at(MAC_LEN);
-            Some((covered, mac1, mac2))
+            let (covered, both) = datagram.split_at(datagram.len() - 2 * MAC_LEN);
+            let (first, second) = both.split_at(MAC_LEN);
+            Some((covered, first, second))
         }
         Message::Cookie { .. } | Message::Data { .. } => None,
     }

@@ -16,9 +16,9 @@ pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// "Reject-After-Messages 2^64 - 2^13 - 1 messages".
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// "Rekey-After-Time 120 seconds".
-pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+pub const REKEY_AFTER_TIME: Duration = Duration::from_mins(2);
 /// "Reject-After-Time 180 seconds".
-pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+pub const REJECT_AFTER_TIME: Duration = Duration::from_mins(3);
 
 /// Packets are padded to a multiple of this, so that their length tells less.
 const PADDING: usize = 16;

@@ -179,7 +179,8 @@ proptest! {
         ("(public_key|endpoint|allowed_ip|private_key|remove|x)", "=?", "[0-9a-f:./+-]{0,70}"),
         0..8,
     )) {
-        let text: String = lines.iter().map(|(k, e, v)| format!("{k}{e}{v}\n")).collect();
+        let lines: Vec<_> = lines.iter().map(|(k, e, v)| format!("{k}{e}{v}")).collect();
+        let text = lines.join("\n");
         let _ = parse_set(&text);
     }
 }

@@ -93,13 +93,11 @@ proptest! {
     ) {
         let mut pair = connected();
         let mut held: Vec<(SocketAddr, Transmit)> = Vec::new();
-        let mut sent = 0u16;
-        for fate in fates {
+        for (sent, fate) in fates.into_iter().enumerate() {
             pair.now += Duration::from_secs(2);
             pair.a.handle_timeout(pair.now);
             pair.b.handle_timeout(pair.now);
-            let _ = pair.a_sends(60 + usize::from(sent));
-            sent += 1;
+            let _ = pair.a_sends(60 + sent);
             pair.drain();
             for (from, transmit) in std::mem::take(&mut pair.wire) {
                 match fate {
