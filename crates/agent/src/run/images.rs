@@ -44,17 +44,24 @@ pub async fn prepare(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<St
     if let Some(digest) = image.digest() {
         return Ok(loopback_reference(&image, digest).to_string());
     }
-    let imported = import(socket, blobs, name).await;
-    match (blobs.resolve(&image), imported) {
-        (Some(digest), _) => Ok(loopback_reference(&image, digest).to_string()),
-        (None, Err(error)) => Err(error),
-        (None, Ok(())) => Err(format!(
-            "the engine's archive of `{name}` does not hold that name"
-        )),
+    if import(socket, blobs, name).await? {
+        let digest = blobs.resolve(&image);
+        return digest
+            .map(|digest| loopback_reference(&image, digest).to_string())
+            .ok_or_else(|| format!("the engine's archive of `{name}` does not hold that name"));
     }
+    let digest = blobs.resolve(&image);
+    digest
+        .map(|digest| loopback_reference(&image, digest).to_string())
+        .ok_or_else(|| {
+            format!(
+                "neither the engine nor the store of this host has it: docker build -t {name} ."
+            )
+        })
 }
 
-async fn import(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<(), String> {
+/// Takes an image over from the engine; false if the engine does not have it.
+async fn import(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<bool, String> {
     let engine = Engine::connect(socket)
         .await
         .map_err(|error| error.to_string())?;
@@ -63,9 +70,7 @@ async fn import(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<(), Str
         .await
         .map_err(|error| error.to_string())?;
     if known.is_none() {
-        return Err(format!(
-            "the engine of this host has no image `{name}`: docker build -t {name} ."
-        ));
+        return Ok(false);
     }
     let stream = engine.export_image(name).map_err(io::Error::other).boxed();
     let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
@@ -74,5 +79,5 @@ async fn import(socket: &Path, blobs: &Arc<Blobs>, name: &str) -> Result<(), Str
     let imported = imported.map_err(|_| "the import of the image failed".to_owned())?;
     imported.map_err(|error| format!("image `{name}` could not be taken over: {error}"))?;
     info!(image = name, "image taken over from the engine");
-    Ok(())
+    Ok(true)
 }
