@@ -62,10 +62,12 @@ fn iperf(network: &Network, to: &str, seconds: u32, extra: &[&str]) -> anyhow::R
             .stderr(Stdio::null())
             .output()
             .context("could not run iperf3")?;
-        if answer.status.success() {
-            return serde_json::from_slice(&answer.stdout).context("iperf3 printed no JSON");
+        let report: Value =
+            serde_json::from_slice(&answer.stdout).context("iperf3 printed no JSON")?;
+        // Until the server listens the client is refused, which it tells in its report only.
+        if report.get("error").is_none() {
+            return Ok(report);
         }
-        // Until the server listens the client is refused.
         if LISTENS_WITHIN + Duration::from_secs(seconds.into()) < began.elapsed() {
             bail!(
                 "iperf3 failed: {}",
