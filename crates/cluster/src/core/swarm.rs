@@ -16,7 +16,7 @@ use bastide_api::{AddressPlan, NodeId, NodeRecord, SwarmSettings, UnixTime, View
 use ipnet::Ipv4Net;
 
 use super::service::{Trouble, Wish, wishes};
-use super::spread::{self, ARCH_LABEL, NODE_LABEL, SITE_LABEL};
+use super::spread::{self, ARCH_LABEL, Move, NODE_LABEL, SITE_LABEL};
 use super::state::{
     Actual, Availability, ManagerState, Member, MemberId, Membership, Network, Phase, ServiceId,
     SwarmId, SwarmService, UpdateState,
@@ -33,7 +33,9 @@ pub const GATEWAY_NETWORK: &str = "docker_gwbridge";
 
 /// How long an unknown member is left alone: its node's record may be on its way to us.
 pub const STRANGER_GRACE: Duration = Duration::from_secs(10);
-/// How long an additional replica may take to run before it is given up.
+/// How long the engine may take to remove Swarm's ingress before it is asked again.
+const INGRESS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long additional replicas may take to run before they are given up.
 pub const SURGE_MAX: Duration = Duration::from_secs(60);
 
 /// What the control plane knows of the Swarm.
@@ -102,9 +104,11 @@ pub struct Memory {
     pub familiar: BTreeSet<MemberId>,
     /// Since when a member has an address that no node has.
     pub stranger_since: BTreeMap<MemberId, UnixTime>,
+    /// When the removal of Swarm's ingress was last asked for.
+    pub ingress_asked: Option<UnixTime>,
     /// Since when a member is ready without a break.
     pub ready_since: BTreeMap<MemberId, UnixTime>,
-    /// Since when a service has one replica too many, to be spread anew.
+    /// Since when a service has replicas too many, to be spread anew.
     pub surge_since: BTreeMap<ServiceId, UnixTime>,
     /// When a service was last spread anew.
     pub spread_at: BTreeMap<ServiceId, UnixTime>,
@@ -184,7 +188,7 @@ pub enum Step {
         id: ServiceId,
         /// What.
         wish: Box<Wish>,
-        /// How many replicas: those wanted, or one more to spread it anew.
+        /// How many replicas: those wanted, or more to spread it anew.
         replicas: u32,
     },
     /// Remove a service.
@@ -355,7 +359,12 @@ fn manage(
         });
     }
     for (name, network) in &actual.networks {
-        if network.ingress {
+        // The engine takes a moment to remove it.
+        let asked = memory
+            .ingress_asked
+            .is_some_and(|at| now.since(at) < INGRESS_PATIENCE);
+        if network.ingress && !asked {
+            memory.ingress_asked = Some(now);
             plan.steps.push(Step::RemoveNetwork { name: name.clone() });
         }
     }
@@ -493,12 +502,15 @@ fn services(
     }
     // One service at a time, and only when nothing else moves.
     if !plan.waiting
-        && let Some((wish, found)) = spread::next(&settled, manager, memory, desired, now)
+        && let Some(Move {
+            wish,
+            found,
+            replicas,
+        }) = spread::next(&settled, manager, memory, desired, now)
     {
         memory.surge_since.insert(found.id.clone(), now);
         memory.spread_at.insert(found.id.clone(), now);
-        plan.steps
-            .push(update(wish, found, wish.spec.replicas.saturating_add(1)));
+        plan.steps.push(update(wish, found, replicas));
         plan.waiting = true;
     }
 }
@@ -569,10 +581,10 @@ fn service(
         }
         return true;
     }
-    // One too many on purpose: wait until it runs, then let Swarm take one from the fullest node.
+    // Too many on purpose: wait until they run, then let Swarm take them from the fullest nodes.
     if let Some(since) = memory.surge_since.get(&found.id)
         && now.since(*since) < SURGE_MAX
-        && running <= wish.spec.replicas
+        && found.replicas.is_some_and(|replicas| running < replicas)
     {
         plan.waiting = true;
         return false;
