@@ -6,6 +6,7 @@
 //! reads the environment or prints, and it never forks and runs Rust code in the child.
 
 pub mod batch;
+pub mod capture;
 pub mod cgroup;
 pub mod clock;
 pub mod file;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -508,6 +508,23 @@ impl Child {
         }
         Ok(self.status)
     }
+}
+
+/// Takes over descriptor `number`, which whoever started this process handed to it (see
+/// [`Command::descriptor`]). Fails if it is not open, or was taken already.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // WHY: only an inherited descriptor has no owner yet, and only the raw form can name it.
+    // SAFETY: the descriptor is only asked for its flags; if it is not open that fails.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = rustix::io::fcntl_getfd(borrowed)?;
+    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: it survived an `execve`, and whatever this program opens itself does not (Rust sets
+    // the flag on each), so nobody here owns it; the flag set below makes this happen only once.
+    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(owned)
 }
 
 /// Reaps all children that have ended and returns their process ids. What the first process of a

@@ -19,10 +19,18 @@ fn in_namespace(test: impl FnOnce() + Send) {
 
 fn set_up(tun: &Tun) {
     let mut socket = netlink::Socket::open().unwrap();
-    let link = socket.link(tun.name()).unwrap().expect("the device was just made");
+    let link = socket
+        .link(tun.name())
+        .unwrap()
+        .expect("the device was just made");
     socket.set_up(link.index).unwrap();
     let address = Ipv4Addr::new(10, 99, 0, 1);
-    socket.add_address(link.index, ipnet::IpNet::new(IpAddr::V4(address), 24).unwrap()).unwrap();
+    socket
+        .add_address(
+            link.index,
+            ipnet::IpNet::new(IpAddr::V4(address), 24).unwrap(),
+        )
+        .unwrap();
 }
 
 /// Reads packets until one of IPv4 and UDP comes, and returns it.
@@ -33,7 +41,11 @@ fn read_udp(tun: &Tun, slots: &mut Slots) -> Vec<u8> {
             tv_sec: 5,
             tv_nsec: 0,
         };
-        assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "a packet comes within 5 s");
+        assert_eq!(
+            poll(&mut fds, Some(&limit)).unwrap(),
+            1,
+            "a packet comes within 5 s"
+        );
         let mut packets = Vec::new();
         tun.read(slots, 0, &mut packets).unwrap();
         for packet in packets {

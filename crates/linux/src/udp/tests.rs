@@ -9,7 +9,11 @@ fn wait_readable(socket: &UdpSocket) {
         tv_sec: 5,
         tv_nsec: 0,
     };
-    assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "a datagram comes within 5 s");
+    assert_eq!(
+        poll(&mut fds, Some(&limit)).unwrap(),
+        1,
+        "a datagram comes within 5 s"
+    );
 }
 
 /// Receives until so many datagrams have come.
@@ -59,16 +63,20 @@ fn one_datagram_that_is_refused_does_not_hold_the_others() {
     let mut slots = Slots::new(4, 0, 65_535, 0);
     let to = loopback(b.port());
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let outgoing = [(0, 10, to), (1, 65_530, to), (2, 10, nowhere), (3, 11, to)].map(
-        |(slot, len, to)| Outgoing {
-            slot,
-            range: 0..len,
-            to,
-        },
-    );
+    let outgoing =
+        [(0, 10, to), (1, 65_530, to), (2, 10, nowhere), (3, 11, to)].map(|(slot, len, to)| {
+            Outgoing {
+                slot,
+                range: 0..len,
+                to,
+            }
+        });
     let report = a.send(&slots, &outgoing);
     assert_eq!((report.sent, report.refused), (2, 2));
-    let lens: Vec<_> = receive(&b, &mut slots, 2).iter().map(|(bytes, _)| bytes.len()).collect();
+    let lens: Vec<_> = receive(&b, &mut slots, 2)
+        .iter()
+        .map(|(bytes, _)| bytes.len())
+        .collect();
     assert_eq!(lens, [10, 11]);
 }
 
@@ -109,12 +117,18 @@ fn ipv6_is_spoken_on_the_same_port() {
 fn a_port_that_is_taken_is_refused_by_name() {
     let first = UdpSocket::bind(0).unwrap();
     let error = UdpSocket::bind(first.port()).unwrap_err();
-    assert_eq!(error.to_string(), format!("could not bind UDP port {}", first.port()));
+    assert_eq!(
+        error.to_string(),
+        format!("could not bind UDP port {}", first.port())
+    );
 }
 
 #[test]
 fn a_socket_of_ipv4_alone_refuses_ipv6_and_works() {
-    let (a, b) = (UdpSocket::bind_v4(0).unwrap(), UdpSocket::bind_v4(0).unwrap());
+    let (a, b) = (
+        UdpSocket::bind_v4(0).unwrap(),
+        UdpSocket::bind_v4(0).unwrap(),
+    );
     let mut slots = Slots::new(4, 0, 100, 0);
     let outgoing = [
         Outgoing {

@@ -1,0 +1,8 @@
+//! What a lab is, decided without touching the kernel.
+
+pub mod file;
+pub mod frame;
+pub mod nat;
+pub mod operations;
+pub mod plan;
+pub mod tally;
