@@ -10,6 +10,11 @@ use crate::log::Compacted;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(pub u8);
 
+impl Table {
+    /// From this table on changes are neither watched nor compared: for what only its writer reads.
+    pub const UNWATCHED: Self = Self(0x80);
+}
+
 /// A key: a table and bytes, ordered by table first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(Vec<u8>);

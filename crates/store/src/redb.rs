@@ -13,7 +13,8 @@ use redb::{
 
 use crate::log::{CommitLog, Compacted};
 use crate::map::{
-    Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Transaction,
+    Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,
+    Transaction,
 };
 
 const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
@@ -219,7 +220,14 @@ impl Transaction for RedbTransaction<'_> {
             }
         }
         self.revision = Revision(self.revision.0 + 1);
-        let keys = batch.ops.iter().map(|op| op.key().clone()).collect();
+        let noted = |key: &&Key| key.table() < Table::UNWATCHED;
+        let keys = batch
+            .ops
+            .iter()
+            .map(Op::key)
+            .filter(noted)
+            .cloned()
+            .collect();
         // Noted before it is durable: a later batch of this transaction must see it.
         self.store.log().push(self.revision, keys);
         Ok(Ok(self.revision))

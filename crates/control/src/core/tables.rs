@@ -22,10 +22,12 @@ pub const LEASES: Table = Table(8);
 pub const LEASE_EXPIRY: Table = Table(9);
 /// `token id 32 | lease id` -> nothing.
 pub const LEASE_TOKENS: Table = Table(10);
-/// Single values: the highest time seen, the audit chain's head.
+/// Single values: the server's own identity.
 pub const CORE: Table = Table(11);
-/// `sequence, big-endian 8` -> a record that is not yet known to be on its device.
-pub const AUDIT_OUTBOX: Table = Table(13);
+/// Single values of the writer's own: the highest time seen, the audit chain's head.
+pub const WRITER: Table = Table(0x80);
+/// `sequence, big-endian 8` -> an audit record that is not yet known to be on its device.
+pub const AUDIT_OUTBOX: Table = Table(0x81);
 /// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.
 pub const GRAVES: Table = Table(14);
 /// `prefix` -> leases below it are revoked and not yet all swept.

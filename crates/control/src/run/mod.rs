@@ -1,1 +1,10 @@
-//! What the control plane does: writer, listeners, audit files, expiry, clocks.
+//! What the control plane does: writer, listeners, audit file, expiry, clock.
+
+pub mod audit_file;
+pub mod clock;
+pub mod dev;
+pub mod http;
+pub mod listen;
+pub mod plane;
+pub mod server;
+pub mod writer;

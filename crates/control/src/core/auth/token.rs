@@ -97,9 +97,7 @@ impl Engine for TokenAuth {
                 tokens::revoke(ctx.draft, ctx.world, &token.id)?;
                 Ok(Answer::done())
             }
-            (List, ["accessors"]) => {
-                Answer::keys(tokens::accessors(ctx.draft, ACCESSORS_MAX)?)
-            }
+            (List, ["accessors"]) => Answer::keys(tokens::accessors(ctx.draft, ACCESSORS_MAX)?),
             (Update, ["tidy"]) => Ok(Answer::from(Reply::Accepted)),
             (
                 _,
@@ -206,8 +204,11 @@ struct Maker {
 
 fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
     let acl = pipeline::acl(ctx)?;
-    let sudo = ApiPath::parse(ctx.path)
-        .is_ok_and(|path| acl.capabilities(&path).iter().any(|it| ["root", "sudo"].contains(it)));
+    let sudo = ApiPath::parse(ctx.path).is_ok_and(|path| {
+        acl.capabilities(&path)
+            .iter()
+            .any(|it| ["root", "sudo"].contains(it))
+    });
     Ok(Maker {
         token: ctx.caller.token().map(|token| Token::clone(token)),
         sudo,
@@ -216,9 +217,18 @@ fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
 }
 
 fn display_name(given: Option<String>) -> String {
-    let fold = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
+    let fold = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '-'
+        }
+    };
     match given.filter(|name| !name.is_empty()) {
-        Some(name) => format!("token-{}", name.chars().take(128).map(fold).collect::<String>()),
+        Some(name) => format!(
+            "token-{}",
+            name.chars().take(128).map(fold).collect::<String>()
+        ),
         None => "token".to_owned(),
     }
 }
@@ -226,8 +236,14 @@ fn display_name(given: Option<String>) -> String {
 fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer, Refusal> {
     let fields = call.fields();
     let maker = maker(ctx)?;
-    if maker.token.as_ref().is_some_and(|token| token.num_uses != 0) {
-        return Err(Refusal::invalid("restricted use token cannot generate child tokens"));
+    if maker
+        .token
+        .as_ref()
+        .is_some_and(|token| token.num_uses != 0)
+    {
+        return Err(Refusal::invalid(
+            "restricted use token cannot generate child tokens",
+        ));
     }
     match fields.text("type")?.as_deref() {
         None | Some("" | "service") => {}
@@ -236,11 +252,15 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer
     }
     let no_parent = fields.flag("no_parent")?.unwrap_or(false);
     if no_parent && !maker.sudo {
-        return Err(Refusal::invalid("root or sudo privileges required to create orphan token"));
+        return Err(Refusal::invalid(
+            "root or sudo privileges required to create orphan token",
+        ));
     }
     let text = fields.text("id")?.filter(|id| !id.is_empty());
     if text.is_some() && !maker.sudo {
-        return Err(Refusal::invalid("root or sudo privileges required to specify token id"));
+        return Err(Refusal::invalid(
+            "root or sudo privileges required to specify token id",
+        ));
     }
     if let Some(id) = &text {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -248,9 +268,13 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer
             return Err(Refusal::invalid("custom token ID is not valid"));
         }
     }
-    let period = fields.duration("period")?.filter(|period| !period.is_zero());
+    let period = fields
+        .duration("period")?
+        .filter(|period| !period.is_zero());
     if period.is_some() && !maker.sudo {
-        return Err(Refusal::invalid("root or sudo privileges required to create periodic token"));
+        return Err(Refusal::invalid(
+            "root or sudo privileges required to create periodic token",
+        ));
     }
     let no_default_policy = fields.flag("no_default_policy")?.unwrap_or(false);
     let policies = wanted_policies(fields.list("policies")?, &maker, no_default_policy)?;
@@ -258,7 +282,9 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer
         None => fields.duration("lease")?,
         given => given,
     };
-    let explicit_max_ttl = fields.duration("explicit_max_ttl")?.filter(|max| !max.is_zero());
+    let explicit_max_ttl = fields
+        .duration("explicit_max_ttl")?
+        .filter(|max| !max.is_zero());
     let root = policies == ["root"];
     if root && !maker.root {
         return Err(Refusal::invalid(
@@ -266,7 +292,12 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer
         ));
     }
     let eternal = root && ttl.is_none_or(|ttl| ttl.is_zero()) && explicit_max_ttl.is_none();
-    if eternal && maker.token.as_ref().is_some_and(|token| token.expires.is_some()) {
+    if eternal
+        && maker
+            .token
+            .as_ref()
+            .is_some_and(|token| token.expires.is_some())
+    {
         return Err(Refusal::invalid(
             "expiring root tokens cannot create non-expiring root tokens",
         ));
@@ -304,13 +335,18 @@ fn wanted_policies(
     maker: &Maker,
     no_default_policy: bool,
 ) -> Result<Vec<String>, Refusal> {
-    let own = maker.token.as_ref().map_or_else(|| vec!["root".to_owned()], |it| it.policies.clone());
+    let own = maker
+        .token
+        .as_ref()
+        .map_or_else(|| vec!["root".to_owned()], |it| it.policies.clone());
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         let keep_default = own.iter().any(|policy| policy == "default");
         return Ok(tokens::policies(&own, no_default_policy || !keep_default));
     };
     let wanted = tokens::policies(&given, no_default_policy);
-    let subset = wanted.iter().all(|policy| own.contains(policy) || policy == "default");
+    let subset = wanted
+        .iter()
+        .all(|policy| own.contains(policy) || policy == "default");
     if !maker.sudo && !maker.root && !subset {
         return Err(Refusal::invalid("child policies must be subset of parent"));
     }

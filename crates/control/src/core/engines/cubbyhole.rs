@@ -15,11 +15,7 @@ impl Engine for Cubbyhole {
         "cubbyhole"
     }
 
-    fn exists(
-        &self,
-        ctx: &mut Context<'_, '_>,
-        call: &Call<'_>,
-    ) -> Result<Option<bool>, Refusal> {
+    fn exists(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<bool>, Refusal> {
         let at = at(ctx, call.path)?;
         Ok(Some(ctx.get(&at)?.is_some()))
     }
@@ -28,7 +24,11 @@ impl Engine for Cubbyhole {
         let at = at(ctx, call.path)?;
         match call.operation {
             Operation::List => {
-                let folder = if call.path.is_empty() { at } else { format!("{at}/") };
+                let folder = if call.path.is_empty() {
+                    at
+                } else {
+                    format!("{at}/")
+                };
                 Answer::keys(ctx.list(&folder)?)
             }
             _ if call.path.is_empty() => Err(Refusal::UnsupportedOperation),
@@ -55,8 +55,8 @@ impl Engine for Cubbyhole {
 fn at(ctx: &Context<'_, '_>, path: &str) -> Result<String, Refusal> {
     match ctx.caller {
         Caller::Token(token) => Ok(format!("{}/{path}", token.id)),
-        Caller::Nobody | Caller::Machine(_) | Caller::Program => {
-            Err(Refusal::Forbidden("a cubbyhole belongs to a token".to_owned()))
-        }
+        Caller::Nobody | Caller::Machine(_) | Caller::Program => Err(Refusal::Forbidden(
+            "a cubbyhole belongs to a token".to_owned(),
+        )),
     }
 }

@@ -76,7 +76,10 @@ impl Meta {
         let deleted = version.deleted.map(timestamp).unwrap_or_default();
         shown.insert("deletion_time".into(), deleted.into());
         shown.insert("destroyed".into(), version.destroyed.into());
-        shown.insert("custom_metadata".into(), json!(self.settings.custom_metadata));
+        shown.insert(
+            "custom_metadata".into(),
+            json!(self.settings.custom_metadata),
+        );
         Some(shown)
     }
 }
@@ -102,11 +105,7 @@ impl Engine for KvV2 {
         "kv-v2"
     }
 
-    fn exists(
-        &self,
-        ctx: &mut Context<'_, '_>,
-        call: &Call<'_>,
-    ) -> Result<Option<bool>, Refusal> {
+    fn exists(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<bool>, Refusal> {
         match call.path.split_once('/') {
             Some(("data" | "metadata", path)) => Ok(Some(meta(ctx, path)?.is_some())),
             _ => Ok(None),
@@ -167,7 +166,9 @@ impl Engine for KvV2 {
             }
             (Delete, "metadata", _) => remove(ctx, path),
             (_, "config", "") => Err(Refusal::UnsupportedOperation),
-            (_, "data" | "delete" | "undelete" | "destroy" | "subkeys", _) => Err(Refusal::UnsupportedOperation),
+            (_, "data" | "delete" | "undelete" | "destroy" | "subkeys", _) => {
+                Err(Refusal::UnsupportedOperation)
+            }
             _ => Ok(Answer::from(Reply::AbsentData(Map::new())).warn(
                 "Invalid path for a versioned K/V secrets engine. See the API docs for the \
                  appropriate API endpoints to use.",
@@ -190,7 +191,10 @@ fn versions(call: &Call<'_>) -> Result<Vec<u64>, Refusal> {
         return Err(Refusal::invalid("No version number provided"));
     }
     let wrong = || Refusal::invalid("version numbers must be positive integers");
-    numbers.iter().map(|number| number.parse().map_err(|_| wrong())).collect()
+    numbers
+        .iter()
+        .map(|number| number.parse().map_err(|_| wrong()))
+        .collect()
 }
 
 /// A version that was asked for: the key's metadata, the number, and the data while it lives.
@@ -258,9 +262,9 @@ fn check_and_set(call: &Call<'_>, config: &Config, meta: &Meta) -> Result<(), Re
         Some(cas) if cas != meta.current => Err(Refusal::invalid(
             "check-and-set parameter did not match the current version",
         )),
-        None if config.cas_required || meta.settings.cas_required => {
-            Err(Refusal::invalid("check-and-set parameter required for this call"))
-        }
+        None if config.cas_required || meta.settings.cas_required => Err(Refusal::invalid(
+            "check-and-set parameter required for this call",
+        )),
         _ => Ok(()),
     }
 }
@@ -353,11 +357,7 @@ fn delete_after(config: &Config, settings: &KeySettings) -> Option<Duration> {
         .map(Duration::from_millis)
 }
 
-fn delete(
-    ctx: &mut Context<'_, '_>,
-    path: &str,
-    numbers: Option<&[u64]>,
-) -> Result<(), Refusal> {
+fn delete(ctx: &mut Context<'_, '_>, path: &str, numbers: Option<&[u64]>) -> Result<(), Refusal> {
     let now = ctx.now();
     let Some(mut meta) = meta(ctx, path)? else {
         return Ok(());
@@ -438,7 +438,10 @@ fn metadata_shown(meta: &Meta) -> Map<String, Value> {
     shown.insert("cas_required".into(), meta.settings.cas_required.into());
     let after = Duration::from_millis(meta.settings.delete_version_after);
     shown.insert("delete_version_after".into(), go_duration(after).into());
-    shown.insert("custom_metadata".into(), json!(meta.settings.custom_metadata));
+    shown.insert(
+        "custom_metadata".into(),
+        json!(meta.settings.custom_metadata),
+    );
     shown
 }
 
@@ -448,7 +451,9 @@ fn subkeys(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Ans
     let shown = found.meta.version_shown(found.number);
     let mut answer = Map::new();
     let alive = found.data.is_some();
-    let keys = found.data.map_or(Value::Null, |data| hollow(&data, depth, 1));
+    let keys = found
+        .data
+        .map_or(Value::Null, |data| hollow(&data, depth, 1));
     answer.insert("subkeys".into(), keys);
     answer.insert("metadata".into(), json!(shown));
     Ok(if alive {

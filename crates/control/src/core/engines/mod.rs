@@ -1,6 +1,8 @@
 //! Engines: what grants things.
 
+pub mod cluster;
 pub mod cubbyhole;
 pub mod kv1;
 pub mod kv2;
+pub mod mesh;
 pub mod sys;

@@ -32,7 +32,13 @@ impl Engine for Sys {
     fn needs_sudo(&self, call: &Call<'_>) -> bool {
         match (call.operation, &call.segments()[..]) {
             (_, ["auth", _, ..])
-            | (_, ["remount" | "audit" | "seal" | "step-down" | "revoke-prefix" | "revoke-force", ..])
+            | (
+                _,
+                [
+                    "remount" | "audit" | "seal" | "step-down" | "revoke-prefix" | "revoke-force",
+                    ..,
+                ],
+            )
             | (_, ["rotate" | "raw", ..])
             | (_, ["config", "cors" | "auditing", ..])
             | (_, ["leases", "revoke-prefix" | "revoke-force", ..])
@@ -61,15 +67,17 @@ impl Engine for Sys {
             (Read, ["internal", "ui", "mounts", rest @ ..]) => {
                 mounts::shown_to_caller(ctx, &rest.join("/"))
             }
-            (_, ["policies", "acl", ..] | ["policy", ..]) => {
-                policies::decide(ctx, call, &segments)
-            }
+            (_, ["policies", "acl", ..] | ["policy", ..]) => policies::decide(ctx, call, &segments),
             (_, ["capabilities" | "capabilities-self" | "capabilities-accessor"]) => {
                 capabilities::decide(ctx, call, segments[0])
             }
-            (_, ["leases" | "renew" | "revoke" | "revoke-prefix" | "revoke-force", ..]) => {
-                leases::decide(ctx, call, &segments)
-            }
+            (
+                _,
+                [
+                    "leases" | "renew" | "revoke" | "revoke-prefix" | "revoke-force",
+                    ..,
+                ],
+            ) => leases::decide(ctx, call, &segments),
             (_, ["audit" | "audit-hash", ..]) => audit(ctx, call, &segments),
             (_, ["health" | "seal-status" | "leader" | "init" | "ha-status" | "key-status"]) => {
                 Err(Refusal::UnsupportedOperation)
@@ -141,11 +149,7 @@ fn leader() -> Answer {
 
 /// Lists audit devices and hashes texts as they do. Devices come from the server's configuration: a
 /// device made through the API is a file written where an operator says, as whoever runs the server.
-fn audit(
-    ctx: &mut Context<'_, '_>,
-    call: &Call<'_>,
-    segments: &[&str],
-) -> Result<Answer, Refusal> {
+fn audit(ctx: &mut Context<'_, '_>, call: &Call<'_>, segments: &[&str]) -> Result<Answer, Refusal> {
     let devices = &ctx.world.server.audit;
     match (call.operation, segments) {
         (Operation::Read | Operation::List, ["audit"]) => {
@@ -166,11 +170,13 @@ fn audit(
         }
         (Operation::Update, ["audit-hash", name]) => {
             let path = format!("{name}/");
-            let device = devices.iter().find(|device| device.path == path).ok_or_else(|| {
-                Refusal::invalid(format!("unknown audit backend {path:?}"))
-            })?;
+            let device = devices
+                .iter()
+                .find(|device| device.path == path)
+                .ok_or_else(|| Refusal::invalid(format!("unknown audit backend {path:?}")))?;
             let input = call.fields().text("input")?;
-            let input = input.ok_or_else(|| Refusal::invalid("the \"input\" parameter is empty"))?;
+            let input =
+                input.ok_or_else(|| Refusal::invalid("the \"input\" parameter is empty"))?;
             let hasher = crate::core::audit::Hasher {
                 barrier: ctx.draft.source().barrier(),
                 salt: &device.path,

@@ -56,8 +56,12 @@ pub(super) struct KeySettings {
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
 
-const NAMES: [&str; 4] =
-    ["max_versions", "cas_required", "delete_version_after", "custom_metadata"];
+const NAMES: [&str; 4] = [
+    "max_versions",
+    "cas_required",
+    "delete_version_after",
+    "custom_metadata",
+];
 
 impl KeySettings {
     pub(super) fn touched_by(fields: Fields<'_>) -> bool {
@@ -120,7 +124,9 @@ fn delete_after(fields: Fields<'_>) -> Result<Option<u64>, Refusal> {
 
 fn check_custom(custom: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let wrong = |why: &str| {
-        Err(Refusal::invalid(format!("custom_metadata validation failed: {why}")))
+        Err(Refusal::invalid(format!(
+            "custom_metadata validation failed: {why}"
+        )))
     };
     if CUSTOM_MAX < custom.len() {
         return wrong("payload must contain at most 64 keys");

@@ -45,9 +45,13 @@ pub(super) fn decide(
             Ok(done(call))
         }
         (Update, ["tidy"]) => Ok(Reply::Accepted.into()),
-        (_, ["lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force" | "tidy", ..]) => {
-            Err(Refusal::UnsupportedOperation)
-        }
+        (
+            _,
+            [
+                "lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force" | "tidy",
+                ..,
+            ],
+        ) => Err(Refusal::UnsupportedOperation),
         _ => Err(Refusal::UnsupportedPath),
     }
 }
@@ -112,7 +116,10 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
     if !lease.renewable {
         return Err(Refusal::invalid("lease is not renewable"));
     }
-    let asked = call.fields().duration("increment")?.filter(|asked| !asked.is_zero());
+    let asked = call
+        .fields()
+        .duration("increment")?
+        .filter(|asked| !asked.is_zero());
     if let Subject::Token(token) = &lease.subject {
         let token = tokens::find(ctx.draft, token)?.ok_or_else(unknown)?;
         let default = ctx.mount.ttl_default();
@@ -121,7 +128,11 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         return Ok(Reply::Auth(pipeline::auth("", &token, ttl)).into());
     }
     let table = ctx.draft.mounts()?;
-    let mount = table.mounts.values().find(|mount| mount.id == lease.mount).ok_or_else(unknown)?;
+    let mount = table
+        .mounts
+        .values()
+        .find(|mount| mount.id == lease.mount)
+        .ok_or_else(unknown)?;
     let mut within = Context {
         draft: ctx.draft,
         world: ctx.world,
@@ -131,7 +142,9 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         path: ctx.path,
     };
     let engine = Arc::clone(within.engine()?);
-    let ttl = engine.renew(&mut within, &lease, asked)?.unwrap_or(mount.ttl_default());
+    let ttl = engine
+        .renew(&mut within, &lease, asked)?
+        .unwrap_or(mount.ttl_default());
     let wanted = ctx.now().plus(ttl);
     let lease = ctx.extend(&id, ttl)?;
     let left = Duration::from_secs(lease.ttl(ctx.now()));
@@ -157,7 +170,8 @@ pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(
         ctx.end(id)?;
     }
     if REVOKED_MAX < found.len() {
-        ctx.draft.put(Key::new(tables::LEASE_GRAVES, prefix), Vec::new())?;
+        ctx.draft
+            .put(Key::new(tables::LEASE_GRAVES, prefix), Vec::new())?;
     }
     Ok(())
 }

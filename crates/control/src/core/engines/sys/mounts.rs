@@ -30,7 +30,11 @@ impl Target {
             Place::Auth => format!("auth/{path}"),
         };
         let path = MountPath::parse(&text).map_err(|error| Refusal::invalid(error.to_string()))?;
-        let place = if path.as_str().starts_with("auth/") { Place::Auth } else { place };
+        let place = if path.as_str().starts_with("auth/") {
+            Place::Auth
+        } else {
+            place
+        };
         Ok(Self { place, path })
     }
 
@@ -71,9 +75,7 @@ pub(super) fn decide(
         (Update, path) if !path.is_empty() => {
             enable(ctx, call, &Target::parse(place, &path.join("/"))?)
         }
-        (Delete, path) if !path.is_empty() => {
-            disable(ctx, &Target::parse(place, &path.join("/"))?)
-        }
+        (Delete, path) if !path.is_empty() => disable(ctx, &Target::parse(place, &path.join("/"))?),
         _ => Err(Refusal::UnsupportedOperation),
     }
 }
@@ -86,7 +88,11 @@ fn list(ctx: &mut Context<'_, '_>, place: Place) -> Result<Answer, Refusal> {
         .filter(|mount| mount.is_auth() == (place == Place::Auth))
         .map(|mount| {
             let path = mount.path.as_str();
-            let path = if mount.is_auth() { &path["auth/".len()..] } else { path };
+            let path = if mount.is_auth() {
+                &path["auth/".len()..]
+            } else {
+                path
+            };
             (path.to_owned(), mount.info())
         })
         .collect();
@@ -109,18 +115,18 @@ fn existing(ctx: &mut Context<'_, '_>, target: &Target) -> Result<Arc<Mount>, Re
 }
 
 fn is_fixed(path: &MountPath) -> bool {
-    FIXED_MOUNTS.iter().any(|(fixed, ..)| path.as_str() == *fixed)
+    FIXED_MOUNTS
+        .iter()
+        .any(|(fixed, ..)| path.as_str() == *fixed)
 }
 
-fn enable(
-    ctx: &mut Context<'_, '_>,
-    call: &Call<'_>,
-    target: &Target,
-) -> Result<Answer, Refusal> {
+fn enable(ctx: &mut Context<'_, '_>, call: &Call<'_>, target: &Target) -> Result<Answer, Refusal> {
     let fields = call.fields();
     let kind = fields.text("type")?.unwrap_or_default();
     if kind.is_empty() {
-        return Err(Refusal::invalid("backend type must be specified as a string"));
+        return Err(Refusal::invalid(
+            "backend type must be specified as a string",
+        ));
     }
     let mut options = fields.pairs("options")?.unwrap_or_default();
     let kind = match (target.place, kind.as_str()) {
@@ -145,7 +151,9 @@ fn enable(
     }
     let internal = FIXED_MOUNTS.iter().any(|(_, fixed, _)| *fixed == kind);
     if internal || !ctx.world.registry.knows(target.place, kind) {
-        return Err(Refusal::invalid(format!("plugin not found in the catalog: {kind}")));
+        return Err(Refusal::invalid(format!(
+            "plugin not found in the catalog: {kind}"
+        )));
     }
     free(ctx, target)?;
     let mut mount = Mount::new(ctx.entropy(), target.path.clone(), kind);
@@ -165,17 +173,26 @@ fn free(ctx: &mut Context<'_, '_>, target: &Target) -> Result<(), Refusal> {
     let path = target.path.as_str();
     let table = ctx.draft.mounts()?;
     if MOUNTS_MAX <= table.mounts.len() {
-        return Err(Refusal::invalid(format!("a cluster has at most {MOUNTS_MAX} mounts")));
+        return Err(Refusal::invalid(format!(
+            "a cluster has at most {MOUNTS_MAX} mounts"
+        )));
     }
-    if target.place == Place::Secrets && ["sys/", "auth/", "cubbyhole/", "identity/"].contains(&path)
+    if target.place == Place::Secrets
+        && ["sys/", "auth/", "cubbyhole/", "identity/"].contains(&path)
     {
         return Err(Refusal::invalid(format!("cannot mount \"{path}\"")));
     }
     for known in table.mounts.values() {
         let other = known.path.as_str();
-        let shown = if known.is_auth() { &other["auth/".len()..] } else { other };
+        let shown = if known.is_auth() {
+            &other["auth/".len()..]
+        } else {
+            other
+        };
         if other == path {
-            return Err(Refusal::invalid(format!("path is already in use at {shown}")));
+            return Err(Refusal::invalid(format!(
+                "path is already in use at {shown}"
+            )));
         }
         if other.starts_with(path) || path.starts_with(other) {
             return Err(Refusal::invalid(format!("existing mount at {shown}")));
@@ -198,7 +215,9 @@ fn configure(config: &mut MountConfig, fields: Fields<'_>) -> Result<(), Refusal
         config.max_lease_ttl = secs;
     }
     if config.max_lease_ttl != 0 && config.max_lease_ttl < config.default_lease_ttl {
-        return Err(Refusal::invalid("default_lease_ttl is longer than max_lease_ttl"));
+        return Err(Refusal::invalid(
+            "default_lease_ttl is longer than max_lease_ttl",
+        ));
     }
     if let Some(flag) = fields.flag("force_no_cache")? {
         config.force_no_cache = flag;
@@ -212,14 +231,30 @@ fn configure(config: &mut MountConfig, fields: Fields<'_>) -> Result<(), Refusal
     if let Some(text) = fields.text("token_type")? {
         match text.as_str() {
             "" | "default-service" | "service" => config.token_type = text,
-            _ => return Err(Refusal::invalid(format!("token_type \"{text}\" is not served"))),
+            _ => {
+                return Err(Refusal::invalid(format!(
+                    "token_type \"{text}\" is not served"
+                )));
+            }
         }
     }
     for (name, list) in [
-        ("audit_non_hmac_request_keys", &mut config.audit_non_hmac_request_keys),
-        ("audit_non_hmac_response_keys", &mut config.audit_non_hmac_response_keys),
-        ("passthrough_request_headers", &mut config.passthrough_request_headers),
-        ("allowed_response_headers", &mut config.allowed_response_headers),
+        (
+            "audit_non_hmac_request_keys",
+            &mut config.audit_non_hmac_request_keys,
+        ),
+        (
+            "audit_non_hmac_response_keys",
+            &mut config.audit_non_hmac_response_keys,
+        ),
+        (
+            "passthrough_request_headers",
+            &mut config.passthrough_request_headers,
+        ),
+        (
+            "allowed_response_headers",
+            &mut config.allowed_response_headers,
+        ),
     ] {
         if let Some(given) = fields.list(name)? {
             *list = given;
@@ -253,18 +288,22 @@ fn tune(ctx: &mut Context<'_, '_>, call: &Call<'_>, target: &Target) -> Result<A
     let fields = call.fields();
     let mut mount = Mount::clone(&*existing(ctx, target)?);
     if ["sys/", "cubbyhole/"].contains(&mount.path.as_str()) {
-        return Err(Refusal::invalid(format!("tuning of \"{}\" is not allowed", mount.path)));
+        return Err(Refusal::invalid(format!(
+            "tuning of \"{}\" is not allowed",
+            mount.path
+        )));
     }
     configure(&mut mount.config, fields)?;
     if let Some(text) = fields.text("description")? {
         mount.description = text;
     }
     if let Some(options) = fields.pairs("options")? {
-        let version = |options: &std::collections::BTreeMap<String, String>| {
-            options.get("version").cloned()
-        };
+        let version =
+            |options: &std::collections::BTreeMap<String, String>| options.get("version").cloned();
         if version(&options).is_some_and(|new| Some(new) != version(&mount.options)) {
-            return Err(Refusal::invalid("the version of a mount that holds data is not changed"));
+            return Err(Refusal::invalid(
+                "the version of a mount that holds data is not changed",
+            ));
         }
         mount.options.extend(options);
     }
@@ -284,8 +323,10 @@ fn disable(ctx: &mut Context<'_, '_>, target: &Target) -> Result<Answer, Refusal
         return Ok(Answer::done());
     };
     super::leases::revoke_prefix(ctx, target.path.as_str())?;
-    ctx.draft.delete(Key::new(tables::MOUNTS, target.path.as_str()));
-    ctx.draft.put(Key::new(tables::GRAVES, mount.id.0), Vec::new())?;
+    ctx.draft
+        .delete(Key::new(tables::MOUNTS, target.path.as_str()));
+    ctx.draft
+        .put(Key::new(tables::GRAVES, mount.id.0), Vec::new())?;
     Ok(Answer::done())
 }
 
@@ -306,14 +347,18 @@ fn remount(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
     let from = place(&call.fields().required("from")?)?;
     let to = place(&call.fields().required("to")?)?;
     if from.place != to.place || is_fixed(&from.path) {
-        return Err(Refusal::invalid(format!("cannot remount \"{}\"", from.path)));
+        return Err(Refusal::invalid(format!(
+            "cannot remount \"{}\"",
+            from.path
+        )));
     }
     let mut mount = Mount::clone(&*existing(ctx, &from)?);
     free(ctx, &to)?;
     if !leases::with_prefix(ctx.draft, from.path.as_str(), 1)?.is_empty() {
         super::leases::revoke_prefix(ctx, from.path.as_str())?;
     }
-    ctx.draft.delete(Key::new(tables::MOUNTS, from.path.as_str()));
+    ctx.draft
+        .delete(Key::new(tables::MOUNTS, from.path.as_str()));
     mount.path = to.path;
     mounts::save(ctx.draft, &mount)?;
     let id = ctx.entropy().uuid();
@@ -355,7 +400,10 @@ pub(super) fn shown_to_caller(ctx: &mut Context<'_, '_>, path: &str) -> Result<A
         ))
     };
     let path = ApiPath::parse(path).map_err(|error| Refusal::invalid(error.to_string()))?;
-    let mount = table.route(&path).map(|(mount, _)| Arc::clone(mount)).ok_or_else(refused)?;
+    let mount = table
+        .route(&path)
+        .map(|(mount, _)| Arc::clone(mount))
+        .ok_or_else(refused)?;
     if matches!(ctx.caller, Caller::Nobody) {
         return Err(Refusal::Denied);
     }

@@ -70,13 +70,18 @@ fn read(ctx: &mut Context<'_, '_>, name: &str) -> Result<Option<String>, Refusal
         return Ok(None);
     };
     let text = String::from_utf8(text.expose().clone());
-    text.map(Some).map_err(|error| Refusal::corrupt("policy", error))
+    text.map(Some)
+        .map_err(|error| Refusal::corrupt("policy", error))
 }
 
 fn list(ctx: &mut Context<'_, '_>, old: bool) -> Result<Answer, Refusal> {
-    let keys = ctx.draft.keys(&KeyRange::prefix(tables::POLICIES, ""), POLICIES_MAX)?;
-    let mut names: Vec<String> =
-        keys.iter().map(|key| String::from_utf8_lossy(key.rest()).into_owned()).collect();
+    let keys = ctx
+        .draft
+        .keys(&KeyRange::prefix(tables::POLICIES, ""), POLICIES_MAX)?;
+    let mut names: Vec<String> = keys
+        .iter()
+        .map(|key| String::from_utf8_lossy(key.rest()).into_owned())
+        .collect();
     names.push("root".to_owned());
     names.sort();
     Ok(Answer::json(if old {
@@ -124,7 +129,8 @@ fn write(
         .policies
         .parse(&text)
         .map_err(|error| Refusal::invalid(error.to_string()))?;
-    ctx.draft.put(Key::new(tables::POLICIES, name), text.into_bytes())?;
+    ctx.draft
+        .put(Key::new(tables::POLICIES, name), text.into_bytes())?;
     Ok(Answer {
         warnings,
         ..Answer::default()
@@ -134,5 +140,7 @@ fn write(
 /// Returns the text of a policy that may have come in base64.
 fn decoded(text: String) -> String {
     let bytes = data_encoding::BASE64.decode(text.trim().as_bytes()).ok();
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or(text)
 }

@@ -1,0 +1,202 @@
+//! Making a machine a node: id, name, addresses, certificate, membership, in one batch.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bastide_api::v1::JoinAnswer;
+use bastide_api::{
+    Arch, ClusterRecord, DiscoveryKey, EntryKey, NodeId, NodeName, NodeRecord, SiteName, TicketId,
+    WireGuardKey,
+};
+use bastide_pki::ProvenKey;
+use ipnet::Ipv4Net;
+use serde_json::json;
+
+use super::stored::{self, SLOT_NEXT, StoredNode};
+use super::{authority, routes, view};
+use crate::core::engine::Context;
+use crate::core::leases::{LeaseId, Owner};
+use crate::core::refusal::Refusal;
+use crate::core::reply::Grant;
+
+/// Most addresses that a node's operator declares.
+pub(super) const PUBLIC_MAX: usize = 8;
+/// A membership can be renewed for as long as the cluster lives.
+const MEMBERSHIP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Proof that somebody may make one machine a node. Only auth methods that spend something for it
+/// make one; [`enrol`] consumes it, so one proof admits one node.
+#[derive(Debug)]
+#[must_use]
+pub struct Admission {
+    ticket: TicketId,
+    node: Option<NodeId>,
+}
+
+impl Admission {
+    /// A ticket was spent; `node` is the id that it was made for, if for one.
+    pub(in crate::core) fn by_ticket(ticket: TicketId, node: Option<NodeId>) -> Self {
+        Self { ticket, node }
+    }
+}
+
+/// A machine that wants to be a node.
+pub struct Applicant {
+    /// The name it wants.
+    pub name: NodeName,
+    /// Where it stands.
+    pub site: SiteName,
+    /// What it runs on.
+    pub arch: Arch,
+    /// Its WireGuard key.
+    pub wireguard: WireGuardKey,
+    /// Its discovery key.
+    pub discovery: DiscoveryKey,
+    /// Its identity key.
+    pub identity: ProvenKey,
+    /// Where the world reaches its mesh port.
+    pub public: Vec<SocketAddr>,
+    /// Subnets that it offers to be the gateway for.
+    pub routes: Vec<Ipv4Net>,
+}
+
+/// Makes `applicant` a node. `ctx` must be of the mount `mesh/`.
+pub fn enrol(
+    ctx: &mut Context<'_, '_>,
+    admission: Admission,
+    applicant: Applicant,
+) -> Result<JoinAnswer, Refusal> {
+    let cluster = super::cluster(ctx)?;
+    check_public(&applicant.public)?;
+    routes::check_sane(&applicant.routes)?;
+    let (authority, keys) = authority::load(ctx)?;
+    let id = match admission.node {
+        Some(id) => id,
+        None => NodeId::from_bytes(ctx.entropy().bytes()),
+    };
+    if ctx.get(&stored::node(id))?.is_some() {
+        return Err(Refusal::invalid(format!("node `{id}` has joined already")));
+    }
+    claim_name(ctx, &applicant.name, id)?;
+    claim_wireguard_key(ctx, &applicant.wireguard, id)?;
+    let slot = claim_slot(ctx, &cluster, id)?;
+    let (address, containers) = cluster
+        .plan
+        .slot(slot)
+        .expect("a slot that was claimed is within the plan");
+    let serial = ctx.entropy().bytes();
+    let issued = authority.sign_node(&applicant.identity, id, authority::validity(ctx), serial);
+    let record = NodeRecord {
+        id,
+        name: applicant.name,
+        site: applicant.site,
+        arch: applicant.arch,
+        address,
+        containers,
+        wireguard: applicant.wireguard,
+        discovery: applicant.discovery,
+        public: applicant.public,
+        routes: Vec::new(),
+        expires: issued.expires,
+    };
+    let lease = grant(ctx, id)?;
+    let node = StoredNode {
+        format: 1,
+        slot,
+        lease,
+        joined: ctx.now(),
+        ticket: admission.ticket,
+        offered: applicant.routes,
+    };
+    ctx.save(&stored::node(id), &node)?;
+    view::publish(ctx, &EntryKey::Node(id), &record)?;
+    Ok(JoinAnswer {
+        node: record,
+        cluster,
+        certificate: issued.pem,
+        ca: authority.certificate_pem().to_owned(),
+        view_key: bastide_pki::ViewSigner::from_seed(&keys.view_seed()).public_key(),
+    })
+}
+
+fn grant(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<LeaseId, Refusal> {
+    let membership = Grant {
+        ttl: authority::CERTIFICATE_LIFE,
+        ttl_max: MEMBERSHIP_MAX,
+        // A node renews by its certificate, not by knowing its lease's id.
+        renewable: false,
+        data: json!({ "node": id }),
+    };
+    ctx.grant(&format!("mesh/nodes/{id}"), membership, Owner::Nobody)
+}
+
+fn claim_name(ctx: &mut Context<'_, '_>, name: &NodeName, id: NodeId) -> Result<(), Refusal> {
+    let at = stored::name(name);
+    if let Some(holder) = ctx.load::<NodeId>(&at)? {
+        return Err(Refusal::invalid(format!(
+            "the name `{name}` is taken by node {holder}: choose another with `--name`, or remove \
+             that node first"
+        )));
+    }
+    ctx.save(&at, &id)
+}
+
+fn claim_wireguard_key(
+    ctx: &mut Context<'_, '_>,
+    key: &WireGuardKey,
+    id: NodeId,
+) -> Result<(), Refusal> {
+    if *key.as_bytes() == [0; 32] {
+        return Err(Refusal::invalid("the WireGuard key is all zeros"));
+    }
+    let at = stored::wireguard(key);
+    if ctx.get(&at)?.is_some() {
+        return Err(Refusal::invalid(
+            "the WireGuard key is another node's: each node must make its own",
+        ));
+    }
+    ctx.save(&at, &id)
+}
+
+/// Takes the first free slot after the one given out last, so that a removed node's addresses rest
+/// for as long as there are others.
+fn claim_slot(
+    ctx: &mut Context<'_, '_>,
+    cluster: &ClusterRecord,
+    id: NodeId,
+) -> Result<u32, Refusal> {
+    let count = cluster.plan.nodes_max();
+    let start: u32 = ctx.load(SLOT_NEXT)?.unwrap_or(0);
+    let taken = ctx.keys("slot/")?;
+    let taken: std::collections::BTreeSet<u32> = taken
+        .iter()
+        .filter_map(|key| u32::from_str_radix(key, 16).ok())
+        .collect();
+    let free = (start..count)
+        .chain(0..start.min(count))
+        .find(|slot| !taken.contains(slot))
+        .ok_or_else(|| {
+            Refusal::invalid(format!(
+                "the address plan has no room for more than {count} nodes"
+            ))
+        })?;
+    ctx.save(&stored::slot(free), &id)?;
+    ctx.save(SLOT_NEXT, &(free + 1))?;
+    Ok(free)
+}
+
+pub(super) fn check_public(public: &[SocketAddr]) -> Result<(), Refusal> {
+    if PUBLIC_MAX < public.len() {
+        return Err(Refusal::invalid(format!(
+            "a node declares at most {PUBLIC_MAX} addresses"
+        )));
+    }
+    let is_wrong =
+        |to: &&SocketAddr| to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast();
+    match public.iter().find(is_wrong) {
+        Some(wrong) => Err(Refusal::invalid(format!(
+            "`{wrong}` is not an address that a node can be reached at"
+        ))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,105 @@
+//! Nodes as operators see them: list, read, declare, remove.
+
+use std::net::SocketAddr;
+
+use bastide_api::{EntryKey, NodeId, NodeRecord};
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+use super::stored::{self, StoredNode};
+use super::{enrol, view};
+use crate::core::engine::{Call, Context};
+use crate::core::facts::Observation;
+use crate::core::refusal::Refusal;
+use crate::core::reply::Answer;
+
+pub(super) fn list(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
+    let keys = view::list(ctx, "nodes/")?;
+    let mut info = Map::new();
+    for key in &keys {
+        let Ok(id) = key.parse() else { continue };
+        if let Some(record) = view::read::<NodeRecord>(ctx, &EntryKey::Node(id))? {
+            let shown = json!({
+                "name": record.name,
+                "site": record.site,
+                "address": record.address,
+                "expires": record.expires,
+            });
+            info.insert(key.clone(), shown);
+        }
+    }
+    if keys.is_empty() {
+        return Err(Refusal::Absent);
+    }
+    Ok(Answer::json(json!({ "keys": keys, "key_info": info })))
+}
+
+pub(super) fn read(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<Answer, Refusal> {
+    let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    let record = record.ok_or(Refusal::Absent)?;
+    let node = existing(ctx, id)?;
+    let mut answer = json!(record);
+    answer["offered_routes"] = json!(node.offered);
+    answer["joined"] = json!(node.joined);
+    answer["ticket"] = json!(node.ticket);
+    // A lease's id lets its holder revoke it: it is for operators.
+    if ctx.caller.machine().is_none() {
+        answer["lease_id"] = json!(node.lease);
+    }
+    Ok(Answer::json(answer))
+}
+
+/// Where the world reaches a node's mesh port.
+#[derive(Deserialize)]
+struct Declaration {
+    public: Vec<SocketAddr>,
+}
+
+pub(super) fn declare(
+    ctx: &mut Context<'_, '_>,
+    call: &Call<'_>,
+    id: NodeId,
+) -> Result<Answer, Refusal> {
+    let declared: Declaration = call.parse()?;
+    enrol::check_public(&declared.public)?;
+    let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    let mut record = record.ok_or(Refusal::Absent)?;
+    record.public = declared.public;
+    view::publish(ctx, &EntryKey::Node(id), &record)?;
+    Ok(Answer::done())
+}
+
+/// Removes a node, by ending its membership.
+pub(super) fn remove(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<Answer, Refusal> {
+    let cluster = super::cluster(ctx)?;
+    if super::authority::is_controller(&cluster, id) {
+        return Err(Refusal::invalid(
+            "this node runs the control plane and cannot be removed",
+        ));
+    }
+    let node = existing(ctx, id)?;
+    ctx.end(&node.lease)?;
+    // The lease's end has removed the node already, unless the lease was lost.
+    forget(ctx, id)?;
+    Ok(Answer::done())
+}
+
+/// Takes a node out of everything. May be done twice. `ctx` must be of the mount `mesh/`.
+pub(super) fn forget(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<(), Refusal> {
+    let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    if let Some(record) = record {
+        ctx.delete(&stored::name(&record.name));
+        ctx.delete(&stored::wireguard(&record.wireguard));
+        view::withdraw(ctx, &EntryKey::Node(id))?;
+    }
+    if let Some(node) = ctx.load::<StoredNode>(&stored::node(id))? {
+        ctx.delete(&stored::slot(node.slot));
+        ctx.delete(&stored::node(id));
+    }
+    ctx.observe(Observation::NodeGone(id));
+    Ok(())
+}
+
+pub(super) fn existing(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<StoredNode, Refusal> {
+    ctx.load(&stored::node(id))?.ok_or(Refusal::Absent)
+}

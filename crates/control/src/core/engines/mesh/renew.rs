@@ -1,0 +1,80 @@
+//! A node reports what it observes, and renews its certificate and with it its membership.
+
+use bastide_api::v1::{NodeFacts, RenewAnswer, RenewRequest};
+use bastide_api::{EntryKey, NodeRecord};
+use bastide_pki::ProvenKey;
+
+use super::{authority, node, shown, view};
+use crate::core::engine::{Call, Context};
+use crate::core::facts::Observation;
+use crate::core::refusal::Refusal;
+use crate::core::reply::Answer;
+
+/// Limits of a report: what is beyond them is refused as a whole.
+const ENDPOINTS_MAX: usize = 16;
+const TASKS_MAX: usize = 512;
+const PATHS_MAX: usize = 4096;
+const TROUBLES_MAX: usize = 32;
+const TEXT_BYTES_MAX: usize = 512;
+
+pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    // Which node renews is what its certificate says, and nothing that the request says.
+    let Some(machine) = ctx.caller.machine() else {
+        return Err(Refusal::Forbidden("only nodes can renew".to_owned()));
+    };
+    let id = machine.node();
+    let request: RenewRequest = call.parse()?;
+    let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    let mut record = record.ok_or(Refusal::Absent)?;
+    if let Some(facts) = request.facts {
+        let facts = own_facts(&record, facts)?;
+        ctx.observe(Observation::Node(id, facts));
+    }
+    let mut answer = RenewAnswer {
+        now: ctx.now(),
+        certificate: None,
+        expires: record.expires,
+    };
+    if let Some(csr) = request.csr {
+        let key = ProvenKey::from_request(&csr).map_err(|why| Refusal::invalid(why.to_string()))?;
+        let (authority, _) = authority::load(ctx)?;
+        let serial = ctx.entropy().bytes();
+        let issued = authority.sign_node(&key, id, authority::validity(ctx), serial);
+        let lease = node::existing(ctx, id)?.lease;
+        ctx.extend(&lease, authority::CERTIFICATE_LIFE)?;
+        record.expires = issued.expires;
+        view::publish(ctx, &EntryKey::Node(id), &record)?;
+        answer.certificate = Some(issued.pem);
+        answer.expires = issued.expires;
+    }
+    Ok(Answer {
+        quiet: answer.certificate.is_none(),
+        ..shown(&answer)
+    })
+}
+
+/// Checks a report against limits, and keeps of its tasks only those inside the node's own subnet:
+/// a node speaks for its own containers and for nobody else's.
+fn own_facts(record: &NodeRecord, mut facts: NodeFacts) -> Result<NodeFacts, Refusal> {
+    let texts = facts
+        .troubles
+        .iter()
+        .chain(facts.swarm_node.as_ref())
+        .chain(facts.tasks.iter().filter_map(|task| task.name.as_ref()));
+    let is_long = |text: &String| TEXT_BYTES_MAX < text.len() || text.chars().any(char::is_control);
+    let is_too_much = ENDPOINTS_MAX < facts.endpoints.len()
+        || TASKS_MAX < facts.tasks.len()
+        || PATHS_MAX < facts.paths.len()
+        || TROUBLES_MAX < facts.troubles.len()
+        || texts.into_iter().any(is_long);
+    if is_too_much {
+        return Err(Refusal::invalid("the report is larger than reports may be"));
+    }
+    facts
+        .tasks
+        .retain(|task| record.containers.contains(&task.address));
+    facts
+        .endpoints
+        .retain(|to| to.port() != 0 && !to.ip().is_unspecified() && !to.ip().is_multicast());
+    Ok(facts)
+}

@@ -1,0 +1,463 @@
+//! Vault's HTTP API: requests in, responses out.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context as Polling, Poll};
+use std::time::Duration;
+
+use bastide_api::Secret;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Method, StatusCode};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use crate::core::fields::{parse_bool, parse_duration};
+use crate::core::path::{ApiPath, percent_decode};
+use crate::core::pipeline::{Envelope, Response, Shape};
+use crate::core::refusal::Refusal;
+use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::run::plane::{Plane, request_id};
+
+/// Largest body, in bytes: twice the largest value.
+const BODY_BYTES_MAX: usize = 2 << 20;
+/// Deepest JSON.
+const DEPTH_MAX: usize = 32;
+/// Most values in one JSON body.
+const VALUES_MAX: usize = 20_000;
+/// Longest query, in bytes.
+const QUERY_BYTES_MAX: usize = 8 << 10;
+/// How long a body may take.
+const BODY_SECS_MAX: u64 = 30;
+/// How long a request may take once it is read.
+const REQUEST_SECS_MAX: u64 = 90;
+
+/// Which paths a listener lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// All: the API on loopback and mesh.
+    Api,
+    /// Join, renew and watch: what faces the world.
+    Channel,
+}
+
+/// What the door facing the world lets through.
+const CHANNEL_PATHS: &[&str] = &["auth/join/login", "mesh/renew", "mesh/watch"];
+
+impl Door {
+    fn admits(self, path: &ApiPath) -> bool {
+        match self {
+            Self::Api => true,
+            Self::Channel => CHANNEL_PATHS.contains(&path.as_str()),
+        }
+    }
+}
+
+/// A body: whole, or a stream of lines.
+pub enum Reply {
+    /// Whole.
+    Whole(Full<Bytes>),
+    /// Lines as they come.
+    Lines(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Polling<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Lines(lines) => lines
+                .poll_recv(cx)
+                .map(|line| line.map(|it| Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Lines(_) => false,
+        }
+    }
+}
+
+/// Serves one request. Never fails: what goes wrong is an answer.
+pub async fn serve(
+    plane: Plane,
+    door: Door,
+    peer: Peer,
+    request: hyper::Request<Incoming>,
+) -> hyper::Response<Reply> {
+    let head = request.method() == Method::HEAD;
+    let codes = health_codes(request.uri().query());
+    let served = match parse(door, peer, request).await {
+        Err(refused) => refused.into_response(),
+        Ok(parsed) => {
+            let health = parsed.path.as_str() == "sys/health";
+            let limit = Duration::from_secs(REQUEST_SECS_MAX);
+            match tokio::time::timeout(limit, plane.call(&parsed)).await {
+                Ok(response) => {
+                    let mut response = answer(&plane, peer, response);
+                    if health && response.status() == StatusCode::OK {
+                        *response.status_mut() = codes;
+                    }
+                    response
+                }
+                Err(_) => Refused::from(Refusal::Unavailable("request took too long".to_owned()))
+                    .into_response(),
+            }
+        }
+    };
+    if head {
+        let (parts, _) = served.into_parts();
+        return hyper::Response::from_parts(parts, Reply::Whole(Full::default()));
+    }
+    served
+}
+
+/// A request that is refused before it is one.
+struct Refused {
+    status: StatusCode,
+    errors: Vec<String>,
+}
+
+impl Refused {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            errors: vec![error.into()],
+        }
+    }
+
+    fn into_response(self) -> hyper::Response<Reply> {
+        let body = json!({ "errors": self.errors });
+        let mut response = with_body(self.status, &body);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn multi(text: &str) -> String {
+    format!("1 error occurred:\n\t* {text}\n\n")
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        use StatusCode as S;
+        let (status, error) = match refusal {
+            Refusal::Invalid(text) => (S::BAD_REQUEST, text),
+            Refusal::Unauthenticated => (S::FORBIDDEN, "permission denied".to_owned()),
+            Refusal::Denied => (S::FORBIDDEN, multi("permission denied")),
+            Refusal::Forbidden(text) => (S::FORBIDDEN, text),
+            Refusal::Absent => {
+                return Self {
+                    status: S::NOT_FOUND,
+                    errors: Vec::new(),
+                };
+            }
+            Refusal::NoMount(path) => (
+                S::NOT_FOUND,
+                format!("no handler for route \"{path}\". route entry not found."),
+            ),
+            Refusal::UnsupportedPath => (S::NOT_FOUND, multi("unsupported path")),
+            Refusal::UnsupportedOperation => {
+                (S::METHOD_NOT_ALLOWED, multi("unsupported operation"))
+            }
+            Refusal::MediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "PATCH requires Content-Type of application/merge-patch+json".to_owned(),
+            ),
+            Refusal::Precondition(text) => (S::PRECONDITION_FAILED, text),
+            Refusal::Unavailable(text) => (S::SERVICE_UNAVAILABLE, text),
+            Refusal::Internal(_) | Refusal::Needs(_) => {
+                (S::INTERNAL_SERVER_ERROR, multi("internal error"))
+            }
+        };
+        Self::new(status, error)
+    }
+}
+
+async fn parse(
+    door: Door,
+    peer: Peer,
+    request: hyper::Request<Incoming>,
+) -> Result<Request, Refused> {
+    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
+    let (head, body) = request.into_parts();
+    let nothing = || Refused::from(Refusal::Absent);
+    let raw = head.uri.path().strip_prefix("/v1/").ok_or_else(nothing)?;
+    let mut path = ApiPath::decode(raw).map_err(|error| bad(&error.to_string()))?;
+    if !door.admits(&path) {
+        return Err(nothing());
+    }
+    let query = query(head.uri.query().unwrap_or_default())?;
+    let listed = match query.get("list") {
+        None => false,
+        Some(value) => value
+            .as_str()
+            .and_then(parse_bool)
+            .ok_or_else(|| bad("invalid value for query parameter `list`"))?,
+    };
+    let operation = match &head.method {
+        &Method::GET if listed => Operation::List,
+        &Method::GET | &Method::HEAD => Operation::Read,
+        &Method::POST | &Method::PUT => Operation::Update,
+        &Method::DELETE => Operation::Delete,
+        &Method::PATCH => {
+            let kind = head
+                .headers
+                .get(CONTENT_TYPE)
+                .and_then(|kind| kind.to_str().ok());
+            let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+            if kind != Some("application/merge-patch+json") {
+                return Err(Refusal::MediaType.into());
+            }
+            Operation::Patch
+        }
+        method if method.as_str() == "LIST" => Operation::List,
+        _ => return Err(Refusal::UnsupportedOperation.into()),
+    };
+    let data = match operation {
+        Operation::Read | Operation::List | Operation::Delete => {
+            let mut data = query;
+            data.remove("list");
+            data
+        }
+        Operation::Create | Operation::Update | Operation::Patch => fields(body).await?,
+    };
+    if operation == Operation::List {
+        path = path.into_folder();
+    }
+    Ok(Request {
+        id: request_id(),
+        operation,
+        path,
+        data,
+        token: token(&head.headers)?,
+        wrap: wrap(&head.headers)?,
+        peer,
+        inside: Inside::No,
+    })
+}
+
+async fn fields(body: Incoming) -> Result<Map<String, Value>, Refused> {
+    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
+    let limit = Duration::from_secs(BODY_SECS_MAX);
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    let read = tokio::time::timeout(limit, read).await.map_err(|_| {
+        Refused::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "http: request body took too long",
+        )
+    })?;
+    let bytes = match read {
+        Ok(read) => read.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Refused::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http: request body too large",
+            ));
+        }
+        Err(_) => return Err(bad("http: request body could not be read")),
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    // What is wrong with it is not shown: it may hold secrets.
+    let value = serde_json::from_slice(&bytes).map_err(|_| bad("error parsing JSON"))?;
+    let Value::Object(fields) = value else {
+        return Err(bad("error parsing JSON: expected an object"));
+    };
+    let mut left = VALUES_MAX;
+    let measured = fields
+        .values()
+        .try_for_each(|value| measure(value, DEPTH_MAX, &mut left));
+    measured.map_err(bad)?;
+    Ok(fields)
+}
+
+fn measure(value: &Value, depth: usize, left: &mut usize) -> Result<(), &'static str> {
+    if depth == 0 {
+        return Err("JSON is nested too deeply");
+    }
+    *left = left.checked_sub(1).ok_or("JSON holds too many values")?;
+    match value {
+        Value::Array(values) => values
+            .iter()
+            .try_for_each(|it| measure(it, depth - 1, left)),
+        Value::Object(object) => object
+            .values()
+            .try_for_each(|it| measure(it, depth - 1, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+fn query(text: &str) -> Result<Map<String, Value>, Refused> {
+    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
+    if QUERY_BYTES_MAX < text.len() {
+        return Err(bad("query is too long"));
+    }
+    let mut fields = Map::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| percent_decode(&text.replace('+', " "));
+        let (Ok(key), Ok(value)) = (decode(key), decode(value)) else {
+            return Err(bad("query is not valid"));
+        };
+        match fields.get_mut(&key) {
+            None => {
+                fields.insert(key, Value::String(value));
+            }
+            Some(Value::Array(values)) => values.push(Value::String(value)),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+        }
+    }
+    Ok(fields)
+}
+
+fn token(headers: &HeaderMap) -> Result<Option<Secret<String>>, Refused> {
+    let bad = || {
+        Refused::new(
+            StatusCode::BAD_REQUEST,
+            "token header is not printable text",
+        )
+    };
+    if let Some(token) = headers.get("x-vault-token") {
+        let token = token.to_str().map_err(|_| bad())?;
+        return Ok((!token.is_empty()).then(|| Secret::new(token.to_owned())));
+    }
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let value = value.to_str().map_err(|_| bad())?;
+    let token = value
+        .strip_prefix("Bearer ")
+        .map(|token| Secret::new(token.trim().to_owned()));
+    Ok(token.filter(|token| !token.expose().is_empty()))
+}
+
+fn wrap(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
+    let Some(value) = headers
+        .get("x-vault-wrap-ttl")
+        .filter(|value| !value.is_empty())
+    else {
+        return Ok(None);
+    };
+    let bad = || {
+        Refused::new(
+            StatusCode::BAD_REQUEST,
+            "X-Vault-Wrap-TTL is not a duration",
+        )
+    };
+    let ttl = value
+        .to_str()
+        .ok()
+        .and_then(parse_duration)
+        .ok_or_else(bad)?;
+    Ok((!ttl.is_zero()).then_some(ttl))
+}
+
+/// Returns the status that a healthy server answers `sys/health` with.
+fn health_codes(text: Option<&str>) -> StatusCode {
+    query(text.unwrap_or_default())
+        .ok()
+        .and_then(|query| query.get("activecode")?.as_str()?.parse().ok())
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .unwrap_or(StatusCode::OK)
+}
+
+fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Reply> {
+    let Response {
+        request_id,
+        mount_kind,
+        spread,
+        outcome,
+    } = response;
+    let envelope = match outcome {
+        Ok(envelope) => envelope,
+        Err(refusal) => return Refused::from(refusal).into_response(),
+    };
+    let status = match &envelope.shape {
+        Shape::Stream(stream) => {
+            return match plane.stream(stream.clone(), peer) {
+                Some(lines) => respond(StatusCode::OK, Reply::Lines(lines)),
+                None => Refused::from(Refusal::Unavailable("streams are not served".to_owned()))
+                    .into_response(),
+            };
+        }
+        Shape::Bare => {
+            return with_body(
+                StatusCode::OK,
+                &Value::Object(envelope.data.unwrap_or_default()),
+            );
+        }
+        Shape::Accepted => StatusCode::ACCEPTED,
+        Shape::Absent => StatusCode::NOT_FOUND,
+        Shape::Plain => StatusCode::OK,
+    };
+    if envelope.is_empty() {
+        if status == StatusCode::OK {
+            return respond(StatusCode::NO_CONTENT, Reply::Whole(Full::default()));
+        }
+        if status == StatusCode::ACCEPTED {
+            return respond(status, Reply::Whole(Full::default()));
+        }
+    }
+    let mut body = Map::new();
+    if let Some(data) = envelope.data.as_ref().filter(|_| spread) {
+        body = data.clone();
+    }
+    let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
+    put("request_id", request_id.into());
+    put("lease_id", envelope.lease_id.into());
+    put("renewable", envelope.renewable.into());
+    put("lease_duration", envelope.lease_duration.into());
+    put("data", envelope.data.map_or(Value::Null, Value::Object));
+    put("wrap_info", Value::Null);
+    let warnings = envelope.warnings;
+    put(
+        "warnings",
+        if warnings.is_empty() {
+            Value::Null
+        } else {
+            json!(warnings)
+        },
+    );
+    put("auth", envelope.auth.unwrap_or(Value::Null));
+    put("mount_type", mount_kind.into());
+    with_body(status, &Value::Object(body))
+}
+
+impl Envelope {
+    fn is_empty(&self) -> bool {
+        self.data.is_none()
+            && self.auth.is_none()
+            && self.lease_id.is_empty()
+            && self.warnings.is_empty()
+    }
+}
+
+fn with_body(status: StatusCode, body: &Value) -> hyper::Response<Reply> {
+    let mut text = serde_json::to_vec(body).expect("answers are plain JSON");
+    text.push(b'\n');
+    respond(status, Reply::Whole(Full::new(text.into())))
+}
+
+fn respond(status: StatusCode, body: Reply) -> hyper::Response<Reply> {
+    let mut response = hyper::Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

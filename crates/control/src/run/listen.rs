@@ -1,0 +1,157 @@
+//! Listeners: connections in, requests to the plane.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::request::{Identity, Peer};
+use crate::run::http::{self, Door};
+use crate::run::plane::Plane;
+
+/// Connections of one listener at a time; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long a TLS handshake may take.
+const HANDSHAKE_SECS_MAX: u64 = 10;
+/// How long the head of a request may take.
+const HEAD_SECS_MAX: u64 = 10;
+/// How long open connections may take to end after the stop.
+const SHUTDOWN_SECS_MAX: u64 = 5;
+
+/// Tells who a client's verified certificate chain is of.
+pub type Identify = Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<Identity> + Send + Sync>;
+
+/// How a listener secures its connections.
+#[derive(Clone)]
+pub enum Security {
+    /// Not at all: for development, on loopback.
+    Plain,
+    /// With TLS.
+    Tls {
+        /// What the handshake does; it verifies client certificates.
+        config: Arc<rustls::ServerConfig>,
+        /// Who they are of.
+        identify: Identify,
+    },
+}
+
+/// Accepts connections until `stop`, then lets the open ones end.
+pub async fn serve(
+    listener: TcpListener,
+    security: Security,
+    door: Door,
+    plane: Plane,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, mostly: give others time to end.
+                tracing::debug!(cause = %error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = socket.set_nodelay(true);
+        let (plane, stop, security) = (plane.clone(), stop.clone(), security.clone());
+        connections.spawn(async move {
+            match secured(socket, address, security).await {
+                Ok(Secured::Plain(io, peer)) => connection(io, peer, door, plane, stop).await,
+                Ok(Secured::Tls(io, peer)) => connection(*io, peer, door, plane, stop).await,
+                Err(error) => tracing::debug!(cause = %error, "a handshake failed"),
+            }
+            drop(place);
+        });
+    }
+    let drain = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(SHUTDOWN_SECS_MAX), drain).await;
+    connections.shutdown().await;
+}
+
+enum Secured {
+    Plain(tokio::net::TcpStream, Peer),
+    Tls(
+        Box<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>,
+        Peer,
+    ),
+}
+
+async fn secured(
+    socket: tokio::net::TcpStream,
+    address: SocketAddr,
+    security: Security,
+) -> io::Result<Secured> {
+    let mut peer = Peer {
+        address: Some(address),
+        identity: None,
+    };
+    let (config, identify) = match security {
+        Security::Plain => return Ok(Secured::Plain(socket, peer)),
+        Security::Tls { config, identify } => (config, identify),
+    };
+    let limit = Duration::from_secs(HANDSHAKE_SECS_MAX);
+    let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(socket)).await;
+    let stream = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    if let Some(chain) = stream.get_ref().1.peer_certificates() {
+        peer.identity = identify(chain);
+    }
+    Ok(Secured::Tls(Box::new(stream), peer))
+}
+
+/// Serves the requests of one connection until it ends or `stop`.
+pub async fn connection(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    door: Door,
+    plane: Plane,
+    stop: CancellationToken,
+) {
+    let service = service_fn(move |request| {
+        let plane = plane.clone();
+        async move { Ok::<_, std::convert::Infallible>(http::serve(plane, door, peer, request).await) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEAD_SECS_MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .max_concurrent_streams(256);
+    let served = builder.serve_connection(TokioIo::new(io), service);
+    tokio::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(cause = %error, "a connection ended early");
+    }
+}

@@ -1,0 +1,405 @@
+//! The running control plane: what listeners, the agent's watch and tests call.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::rand;
+use bastide_api::{Revision, Secret, UnixTime};
+use bastide_store::{OpenSnapshot, Store, Unsealed};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use zeroize::Zeroize;
+
+use crate::core::audit::Hasher;
+use crate::core::draft::{Draft, WorkResult};
+use crate::core::engine::{Caller, Context, ServerInfo, World};
+use crate::core::entropy::Entropy;
+use crate::core::facts::{Facts, Observation};
+use crate::core::path::ApiPath;
+use crate::core::pipeline::{self, Decision, Outcome, Response};
+use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
+use crate::core::registry::Registry;
+use crate::core::reply::Stream;
+use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::run::clock::Clock;
+use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
+
+/// How often a decision is made anew because something changed below it.
+const ATTEMPTS_MAX: usize = 64;
+/// Password hashes at a time: each takes 19 MiB and a core for some 15 ms.
+const PASSWORDS_AT_ONCE: usize = 4;
+/// Password hashes that may wait; beyond it logins are refused.
+const PASSWORDS_WAITING_MAX: usize = 256;
+/// Leases that one pass of the expiry ends.
+const EXPIRED_MAX: usize = 500;
+/// Lines of a stream that may wait for a slow reader.
+pub const STREAM_LINES_MAX: usize = 1024;
+
+/// The running control plane. Cheap to clone.
+#[derive(Clone)]
+pub struct Plane(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    barrier: Arc<Unsealed>,
+    registry: Registry,
+    server: ServerInfo,
+    clock: Clock,
+    facts: watch::Sender<Arc<Facts>>,
+    commits: watch::Receiver<Revision>,
+    jobs: mpsc::Sender<Job>,
+    passwords: Semaphore,
+    waiting: Semaphore,
+    streams: OnceLock<Box<dyn Streams>>,
+}
+
+/// Serves the streams that engines answer with.
+pub trait Streams: Send + Sync {
+    /// Begins a stream; it ends when the receiver is dropped or the sender is.
+    fn open(&self, plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes>;
+}
+
+impl Plane {
+    /// Starts the control plane on an open store. Returns it and the writer's thread, which ends
+    /// when the last [`Plane`] is dropped.
+    pub fn start(
+        store: Arc<dyn Store>,
+        barrier: Arc<Unsealed>,
+        registry: Registry,
+        server: ServerInfo,
+        audit: Option<std::path::PathBuf>,
+    ) -> Result<(Self, std::thread::JoinHandle<()>), WriterError> {
+        let clock = Clock::start(writer::highest_time(&*store, &barrier)?);
+        let (commits, heard) = watch::channel(store.revision());
+        let (jobs, taken) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer::new(Arc::clone(&store), Arc::clone(&barrier), audit, commits)?;
+        let thread = std::thread::Builder::new()
+            .name("control-writer".to_owned())
+            .spawn(move || writer.run(taken))
+            .expect("a thread can be made at start");
+        let plane = Self(Arc::new(Inner {
+            store,
+            barrier,
+            registry,
+            server,
+            clock,
+            facts: watch::channel(Arc::default()).0,
+            commits: heard,
+            jobs,
+            passwords: Semaphore::new(PASSWORDS_AT_ONCE),
+            waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
+            streams: OnceLock::new(),
+        }));
+        Ok((plane, thread))
+    }
+
+    /// Sets what serves streams. Once; a second call changes nothing.
+    pub fn set_streams(&self, streams: Box<dyn Streams>) {
+        let _ = self.0.streams.set(streams);
+    }
+
+    /// Begins a stream that an engine answered with.
+    pub fn stream(&self, stream: Stream, peer: Peer) -> Option<mpsc::Receiver<Bytes>> {
+        Some(self.0.streams.get()?.open(self, stream, peer))
+    }
+
+    /// Returns the time of the control plane.
+    pub fn now(&self) -> UnixTime {
+        self.0.clock.now()
+    }
+
+    /// Returns the store, to ask what changed since a revision.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// Returns the open barrier.
+    pub fn barrier(&self) -> &Arc<Unsealed> {
+        &self.0.barrier
+    }
+
+    /// Returns what the server is.
+    pub fn server(&self) -> &ServerInfo {
+        &self.0.server
+    }
+
+    /// Returns the revision of the last commit, and hears of each further one.
+    pub fn commits(&self) -> watch::Receiver<Revision> {
+        self.0.commits.clone()
+    }
+
+    /// Returns what is observed, and hears of each change.
+    pub fn facts(&self) -> watch::Receiver<Arc<Facts>> {
+        self.0.facts.subscribe()
+    }
+
+    /// Notes what was observed.
+    pub fn observe(&self, observation: Observation) {
+        let now = self.now();
+        self.0
+            .facts
+            .send_modify(|facts| Arc::make_mut(facts).apply(now, observation));
+    }
+
+    fn world<'w>(&'w self, facts: &'w Facts) -> World<'w> {
+        World {
+            registry: &self.0.registry,
+            facts,
+            server: &self.0.server,
+        }
+    }
+
+    fn snapshot(&self) -> Result<OpenSnapshot, Refusal> {
+        let snapshot = self.0.store.snapshot().map_err(|error| {
+            tracing::error!(cause = ?error, "the store cannot be read");
+            Refusal::Internal("the store cannot be read".to_owned())
+        })?;
+        Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.0.barrier)))
+    }
+
+    /// Reads at one revision, seen from the mount at `mount`, such as `mesh/`. Nothing is written.
+    pub fn inspect<T>(
+        &self,
+        mount: &str,
+        read: impl FnOnce(&mut Context<'_, '_>) -> Result<T, Refusal>,
+    ) -> Result<(Revision, T), Refusal> {
+        let snapshot = self.snapshot()?;
+        let facts = Arc::clone(&self.0.facts.borrow());
+        let entropy = Entropy::new(&seed());
+        let mut draft = Draft::new(&snapshot, self.now(), entropy, &[]);
+        let mounts = draft.mounts()?;
+        let mount = mounts
+            .at(mount)
+            .ok_or_else(|| Refusal::NoMount(mount.to_owned()))?;
+        let mut ctx = Context {
+            draft: &mut draft,
+            world: self.world(&facts),
+            mount: Arc::clone(mount),
+            caller: &Caller::Program,
+            peer: Peer::default(),
+            path: "",
+        };
+        let value = read(&mut ctx)?;
+        Ok((snapshot.revision(), value))
+    }
+
+    /// Serves a request: decides, commits, answers. Cancel safe up to the commit: what was handed to
+    /// the writer is committed though nobody waits.
+    pub async fn call(&self, request: &Request) -> Response {
+        let seed = seed();
+        let mut results = Vec::new();
+        let mut last = Refusal::Unavailable("too many requests change the same thing".to_owned());
+        for _ in 0..ATTEMPTS_MAX {
+            let decided = match self.decide(request, &seed, &results) {
+                Ok(decided) => decided,
+                Err(refusal) => {
+                    last = refusal;
+                    break;
+                }
+            };
+            match decided {
+                Outcome::Needs(work) => match self.work(work).await {
+                    Ok(result) => results.push(result),
+                    Err(refusal) => {
+                        last = refusal;
+                        break;
+                    }
+                },
+                Outcome::Decided(decision) => match self.commit(*decision).await {
+                    Ok(response) => return response,
+                    Err(Undone::Again) => {}
+                    Err(Undone::Refused(refusal)) => {
+                        last = refusal;
+                        break;
+                    }
+                },
+            }
+        }
+        if let Refusal::Internal(cause) = &last {
+            tracing::error!(request = %request.id, %cause, "request failed");
+        }
+        Response {
+            request_id: request.id.clone(),
+            mount_kind: String::new(),
+            spread: false,
+            outcome: Err(last),
+        }
+    }
+
+    fn decide(
+        &self,
+        request: &Request,
+        seed: &Secret<[u8; 32]>,
+        results: &[WorkResult],
+    ) -> Result<Outcome, Refusal> {
+        let snapshot = self.snapshot()?;
+        let facts = Arc::clone(&self.0.facts.borrow());
+        Ok(pipeline::decide(
+            self.world(&facts),
+            &snapshot,
+            request,
+            self.now(),
+            seed,
+            results,
+        ))
+    }
+
+    async fn commit(&self, decision: Decision) -> Result<Response, Undone> {
+        let Decision {
+            batch,
+            audit,
+            observations,
+            response,
+        } = decision;
+        if let Err(Refusal::Internal(cause)) = &response.outcome {
+            tracing::error!(request = %response.request_id, %cause, "request failed");
+        }
+        let device = self.0.server.audit.first();
+        let audit = audit.zip(device).map(|(audited, device)| {
+            let hasher = Hasher {
+                barrier: &self.0.barrier,
+                salt: &device.path,
+            };
+            audited.records(self.now(), hasher)
+        });
+        if !batch.ops.is_empty() || audit.is_some() {
+            let batch = self.0.barrier.seal_batch(batch);
+            self.write(batch, audit).await?;
+        }
+        for observation in observations {
+            self.observe(observation);
+        }
+        Ok(response)
+    }
+
+    async fn write(
+        &self,
+        batch: bastide_store::Batch,
+        audit: Option<[Map<String, Value>; 2]>,
+    ) -> Result<Revision, Undone> {
+        let refused = |why: &str| Undone::Refused(Refusal::Unavailable(why.to_owned()));
+        let (done, answer) = oneshot::channel();
+        let job = Job::Write { batch, audit, done };
+        self.0
+            .jobs
+            .try_send(job)
+            .map_err(|_| refused("too many requests wait to be committed"))?;
+        match answer.await {
+            Ok(Ok(revision)) => Ok(revision),
+            Ok(Err(WriteError::Conflict)) => Err(Undone::Again),
+            Ok(Err(error @ (WriteError::Audit | WriteError::Store))) => {
+                Err(Undone::Refused(Refusal::Internal(error.to_string())))
+            }
+            Err(_) => Err(refused("the control plane stops")),
+        }
+    }
+
+    async fn work(&self, work: Work) -> Result<WorkResult, Refusal> {
+        let busy = || Refusal::Unavailable("too many logins wait".to_owned());
+        let _place = self.0.waiting.try_acquire().map_err(|_| busy())?;
+        let _turn = self.0.passwords.acquire().await.map_err(|_| busy())?;
+        let result = tokio::task::spawn_blocking(move || match work {
+            Work::Password { password, salt } => password_key(&password, &salt),
+        });
+        let key = result
+            .await
+            .map_err(|error| Refusal::Internal(error.to_string()))?;
+        Ok(WorkResult(key))
+    }
+
+    /// Makes a request of the program's own: it may do everything, and is audited like any other.
+    pub async fn ask(
+        &self,
+        operation: Operation,
+        path: &str,
+        data: Map<String, Value>,
+    ) -> Result<pipeline::Envelope, Refusal> {
+        let request = Request {
+            id: request_id(),
+            operation,
+            path: ApiPath::parse(path).map_err(|error| Refusal::invalid(error.to_string()))?,
+            data,
+            token: None,
+            wrap: None,
+            peer: Peer::default(),
+            inside: Inside::Yes,
+        };
+        self.call(&request).await.outcome
+    }
+
+    /// Ends what is due and sweeps what hangs on revoked tokens. Returns after how long to call it
+    /// again, at most a second.
+    pub async fn tend(&self) -> Duration {
+        let _ = self.0.jobs.try_send(Job::Tick(self.now()));
+        for _ in 0..ATTEMPTS_MAX {
+            let tended = {
+                let Ok(snapshot) = self.snapshot() else {
+                    break;
+                };
+                let facts = Arc::clone(&self.0.facts.borrow());
+                pipeline::tend(
+                    self.world(&facts),
+                    &snapshot,
+                    self.now(),
+                    &seed(),
+                    EXPIRED_MAX,
+                )
+            };
+            match tended {
+                Ok((batch, observations, more)) => {
+                    if !batch.ops.is_empty() {
+                        let batch = self.0.barrier.seal_batch(batch);
+                        match self.write(batch, None).await {
+                            Ok(_) => {}
+                            Err(Undone::Again) => continue,
+                            Err(Undone::Refused(_)) => break,
+                        }
+                    }
+                    for observation in observations {
+                        self.observe(observation);
+                    }
+                    if !more {
+                        break;
+                    }
+                }
+                Err(refusal) => {
+                    tracing::error!(cause = ?refusal, "leases cannot be ended");
+                    break;
+                }
+            }
+        }
+        Duration::from_secs(1)
+    }
+}
+
+/// Why a decision did not become a commit.
+enum Undone {
+    Again,
+    Refused(Refusal),
+}
+
+fn seed() -> Secret<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).expect("the system's random source answers once it is seeded");
+    let seed = Secret::new(bytes);
+    bytes.zeroize();
+    seed
+}
+
+/// Draws a request's id.
+pub fn request_id() -> String {
+    Entropy::new(&seed()).uuid()
+}
+
+fn password_key(password: &Secret<Vec<u8>>, salt: &[u8; 16]) -> Secret<Vec<u8>> {
+    let (memory, passes, lanes) = PASSWORD_COST;
+    let params = Params::new(memory, passes, lanes, Some(32)).expect("the cost is constant");
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut key = vec![0; 32];
+    hasher
+        .hash_password_into(password.expose(), salt, &mut key)
+        .expect("passwords are shorter than Argon2's limit, and the salt has 16 bytes");
+    Secret::new(key)
+}

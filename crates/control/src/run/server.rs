@@ -1,0 +1,294 @@
+//! The server: a store opened with its seal, the plane on it, listeners before it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bastide_api::{ClusterId, Secret, UnixTime};
+use bastide_store::{
+    Barrier, BarrierError, Batch, KeyFileSeal, OpenSnapshot, RedbStore, Seal, SealError, Store,
+    StoreError, Unsealed,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::draft::Draft;
+use crate::core::engine::{AuditDevice, ServerInfo};
+use crate::core::entropy::Entropy;
+use crate::core::mounts::{self, Mount};
+use crate::core::path::MountPath;
+use crate::core::policy::builtin;
+use crate::core::refusal::Refusal;
+use crate::core::registry::Registry;
+use crate::core::tables;
+use crate::core::tokens::{self, NewToken};
+use crate::run::http::Door;
+use crate::run::listen::{self, Security};
+use crate::run::plane::Plane;
+use crate::run::writer::WriterError;
+
+/// The version of Vault's API that clients are told.
+pub const VAULT_VERSION: &str = "1.18.3";
+/// The name of the store's file in the data folder.
+const STORE_FILE: &str = "store.redb";
+
+/// Where a server keeps what it keeps.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The folder of the store; made, for its owner alone, if it is missing.
+    pub data: PathBuf,
+    /// The seal's key file; made with the store if it is missing. Keep it apart from `data`.
+    pub seal_key: PathBuf,
+    /// The audit file; none: no audit.
+    pub audit: Option<PathBuf>,
+    /// The cluster's name, as `sys/health` tells it.
+    pub cluster_name: String,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("could not make folder `{path}`")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The seal failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The barrier does not open.
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+    /// The writer did not start.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// What each cluster begins with could not be decided.
+    #[error("could not prepare the store: {0}")]
+    Prepare(String),
+    /// An address cannot be listened on.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server at work. Dropped, it stops at once; [`Self::stop`] lets requests end.
+pub struct Server {
+    plane: Plane,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    writer: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Opens a store on disk and its barrier; makes both at the first start, and then also a root token,
+/// which is shown this once.
+pub fn open(
+    config: &ServerConfig,
+    cluster: ClusterId,
+) -> Result<(Arc<dyn Store>, Arc<Unsealed>, Option<Secret<String>>), StartError> {
+    let folder = |source| StartError::Folder {
+        path: config.data.clone(),
+        source,
+    };
+    create_private_dir(&config.data).map_err(folder)?;
+    let store = Arc::new(RedbStore::open(&config.data.join(STORE_FILE))?);
+    narrow(&config.data.join(STORE_FILE)).map_err(folder)?;
+    if Barrier::is_initialised(&*store)? {
+        let seal = KeyFileSeal::open(&config.seal_key)?;
+        let barrier = Barrier::unseal(&*store, &seal)?;
+        return Ok((store, barrier, None));
+    }
+    let seal = KeyFileSeal::open_or_create(&config.seal_key)?;
+    let (barrier, root) = initialise(&*store, &seal, cluster, None)?;
+    Ok((store, barrier, Some(root)))
+}
+
+fn create_private_dir(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+fn narrow(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+/// Makes the barrier of an empty store, the mounts and policies that each cluster begins with, and a
+/// root token: `root` if it is given, else a random one.
+pub fn initialise(
+    store: &dyn Store,
+    seal: &dyn Seal,
+    cluster: ClusterId,
+    root: Option<Secret<String>>,
+) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
+    let barrier = Barrier::initialise(store, seal, cluster)?;
+    let token = prepare(store, &barrier, |draft| {
+        Registry::mount_fixed(draft)?;
+        let default = builtin::DEFAULT.as_bytes().to_vec();
+        draft.put(
+            bastide_store::Key::new(tables::POLICIES, "default"),
+            default,
+        )?;
+        let path = MountPath::parse("secret").expect("a valid path");
+        let mut secret = Mount::new(draft.entropy(), path, "kv");
+        secret.options.insert("version".to_owned(), "2".to_owned());
+        "key/value secret storage".clone_into(&mut secret.description);
+        mounts::save(draft, &secret)?;
+        let mounts = draft.mounts()?;
+        let mount = mounts
+            .at("auth/token/")
+            .expect("a fixed mount was just made");
+        let new = NewToken {
+            policies: vec!["root".to_owned()],
+            path: "auth/token/root".to_owned(),
+            display_name: "root".to_owned(),
+            eternal: true,
+            text: root,
+            no_default_policy: true,
+            ..NewToken::default()
+        };
+        let (text, _) = tokens::create(draft, mount, new)?;
+        Ok(text)
+    })?;
+    Ok((barrier, token))
+}
+
+/// Decides and commits before the plane runs.
+fn prepare<T>(
+    store: &dyn Store,
+    barrier: &Arc<Unsealed>,
+    decide: impl FnOnce(&mut Draft<'_>) -> Result<T, Refusal>,
+) -> Result<T, StartError> {
+    let snapshot = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).expect("the system's random source answers");
+    let entropy = Entropy::new(&Secret::new(seed));
+    let now = crate::run::clock::Clock::start(None).now();
+    let mut draft = Draft::new(&snapshot, now, entropy, &[]);
+    let value = decide(&mut draft).map_err(|error| StartError::Prepare(format!("{error:?}")))?;
+    let (batch, _) = draft.finish();
+    let batch: Batch = barrier.seal_batch(batch);
+    let mut begun = store.begin()?;
+    begun
+        .apply(&batch)?
+        .map_err(|error| StartError::Prepare(error.to_string()))?;
+    begun.commit()?;
+    Ok(value)
+}
+
+impl Server {
+    /// Starts a server on the store in `config.data`; at the first start it is made, and a root
+    /// token returned. Must be called within a tokio runtime.
+    pub fn start(
+        config: &ServerConfig,
+        cluster: ClusterId,
+        registry: Registry,
+    ) -> Result<(Self, Option<Secret<String>>), StartError> {
+        let (store, barrier, root) = open(config, cluster)?;
+        let info = ServerInfo {
+            version: VAULT_VERSION.to_owned(),
+            cluster_name: config.cluster_name.clone(),
+            cluster_id: barrier.cluster().to_string(),
+            storage: "file",
+            seal: "key-file",
+            audit: config
+                .audit
+                .iter()
+                .map(|file| AuditDevice {
+                    path: "file/".to_owned(),
+                    file: file.display().to_string(),
+                })
+                .collect(),
+            started: now(),
+        };
+        let server = Self::on(store, barrier, registry, info, config.audit.clone())?;
+        Ok((server, root))
+    }
+
+    /// Starts a server on an open store.
+    pub fn on(
+        store: Arc<dyn Store>,
+        barrier: Arc<Unsealed>,
+        registry: Registry,
+        info: ServerInfo,
+        audit: Option<PathBuf>,
+    ) -> Result<Self, StartError> {
+        let (plane, writer) = Plane::start(store, barrier, registry, info, audit)?;
+        let mut this = Self {
+            plane,
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            writer: Some(writer),
+        };
+        let (plane, stop) = (this.plane.clone(), this.stop.clone());
+        this.tasks.spawn(async move {
+            loop {
+                let wait = plane.tend().await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        });
+        Ok(this)
+    }
+
+    /// Returns the control plane, to be called without HTTP.
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Listens on `address`; port 0 is any free one. Returns the address listened on.
+    pub async fn listen(
+        &mut self,
+        address: SocketAddr,
+        security: Security,
+        door: Door,
+    ) -> Result<SocketAddr, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        self.serve(listener, security, door);
+        Ok(bound)
+    }
+
+    /// Serves the connections of a listener.
+    pub fn serve(&mut self, listener: TcpListener, security: Security, door: Door) {
+        let (plane, stop) = (self.plane.clone(), self.stop.clone());
+        self.tasks
+            .spawn(listen::serve(listener, security, door, plane, stop));
+    }
+
+    /// Stops: accepts nothing new, lets open requests end within seconds, and closes store and
+    /// audit file.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        let Self { plane, writer, .. } = self;
+        drop(plane);
+        if let Some(writer) = writer {
+            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        }
+    }
+}
+
+pub(crate) fn now() -> UnixTime {
+    crate::run::clock::Clock::start(None).now()
+}
