@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+#[cfg(test)]
+mod fixture;
 mod identity;
 mod peer;
 mod proof;

@@ -1,0 +1,3 @@
+//! OpenSSL as a judge of what this crate makes and takes.
+
+mod openssl;
