@@ -161,6 +161,8 @@ fn missing(needs: &[&[Need]], is_there: impl Fn(&str) -> bool) -> Vec<Need> {
 pub fn install_as_root(choices: &[String]) -> anyhow::Result<()> {
     ensure!(root::is_root(), "`install` must run as root");
     ensure!(!choices.is_empty(), "no package named");
+    let had = |program: &str| find_program(program).is_some();
+    let (had_docker, had_containerd) = (had("dockerd"), had("containerd"));
     let suppressed = policy::suppress_services(Path::new("/usr/sbin"))?;
     if chosen(choices, is_known).is_err() {
         // The lists were never fetched on this machine.
@@ -177,18 +179,25 @@ pub fn install_as_root(choices: &[String]) -> anyhow::Result<()> {
         );
     }
     drop(suppressed);
-    if packages.iter().any(|package| package == "docker.io") && find_program("systemctl").is_some()
-    {
-        must(Command::new("systemctl").args([
-            "--quiet",
-            "disable",
-            "docker.service",
-            "docker.socket",
-            "containerd.service",
-        ]))?;
-        say::note("Docker is installed and not started; `systemctl enable --now docker` does it");
+    if had("systemctl") {
+        if !had_docker && had("dockerd") {
+            disable(&["docker.service", "docker.socket"])?;
+            say::note("Docker is installed, not started: `systemctl enable --now docker` does it");
+        }
+        if !had_containerd && had("containerd") {
+            disable(&["containerd.service"])?;
+        }
     }
     Ok(())
+}
+
+/// Keeps services that were installed a moment ago from starting at the next boot.
+fn disable(units: &[&str]) -> anyhow::Result<()> {
+    must(
+        Command::new("systemctl")
+            .args(["--quiet", "disable"])
+            .args(units),
+    )
 }
 
 /// Picks of each choice `a|b` the first package that is known.

@@ -6,12 +6,12 @@
 
 mod outcome;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 
-use self::outcome::{Outcome, Reader};
+use self::outcome::{Libtest, Nextest, Outcome, Reader};
 use crate::workspace::{cargo, musl_target, must, output, root as checkout, target_dir};
 use crate::{packages, programs, root, say};
 
@@ -27,14 +27,15 @@ pub fn run(filters: &[String]) -> anyhow::Result<ExitCode> {
     }
 
     let mut total = Outcome::default();
-    for mut runner in runners(filters)? {
-        total.add(watch(&mut runner)?);
+    if has_nextest() {
+        total.add(watch(&mut nextest(filters)?, Nextest::default())?);
+    } else {
+        for mut runner in runners(filters)? {
+            total.add(watch(&mut runner, Libtest::default())?);
+        }
     }
-    if filters.is_empty()
-        || filters
-            .iter()
-            .any(|filter| "demo".contains(filter.as_str()))
-    {
+    total.add(watch(&mut hello(filters)?, Libtest::default())?);
+    if filters.is_empty() || filters.iter().any(|filter| filter == "demo") {
         total.add(demo()?);
     }
     if !total.skips.is_empty() {
@@ -57,12 +58,12 @@ pub fn run(filters: &[String]) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn runners(filters: &[String]) -> anyhow::Result<Vec<Command>> {
-    let mut units = tests()?;
+fn runners(filters: &[String]) -> anyhow::Result<[Command; 2]> {
+    let mut units = tests(&["test", "--quiet"])?;
     units
         .args(["--workspace", "--lib", "--bins", "--", "--show-output"])
         .args(filters);
-    let mut integration = tests()?;
+    let mut integration = tests(&["test", "--quiet"])?;
     // Networks and engines need the machine for themselves.
     integration.args([
         "--workspace",
@@ -73,20 +74,51 @@ fn runners(filters: &[String]) -> anyhow::Result<Vec<Command>> {
         "--test-threads=1",
     ]);
     integration.args(filters);
-    let mut hello = tests()?;
+    Ok([units, integration])
+}
+
+fn hello(filters: &[String]) -> anyhow::Result<Command> {
+    let mut hello = tests(&["test", "--quiet"])?;
     hello
         .arg("--manifest-path")
         .arg(checkout().join("examples/hello/Cargo.toml"));
     hello.arg("--target-dir").arg(target_dir().join("hello"));
     hello.args(["--", "--show-output"]).args(filters);
-    Ok(vec![units, integration, hello])
+    Ok(hello)
 }
 
-/// Returns `cargo test`, which builds as this user and runs as root.
-fn tests() -> anyhow::Result<Command> {
+/// cargo-nextest takes minutes to build, and so is used where it is found and not asked for. What
+/// runs alone is said in `.config/nextest.toml`.
+fn has_nextest() -> bool {
+    let mut version = cargo();
+    version
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
+}
+
+fn nextest(filters: &[String]) -> anyhow::Result<Command> {
+    let mut nextest = tests(&["nextest", "run"])?;
+    nextest
+        .args([
+            "--workspace",
+            "--success-output",
+            "final",
+            "--color",
+            "never",
+        ])
+        .args(filters);
+    if !filters.is_empty() {
+        nextest.args(["--no-tests", "pass"]);
+    }
+    Ok(nextest)
+}
+
+/// Returns a runner of tests, which builds as this user and runs as root.
+fn tests(runner: &[&str]) -> anyhow::Result<Command> {
     let mut command = cargo();
-    command.args(["test", "--quiet", "--locked", "--no-fail-fast"]);
-    command.env("CARGO_TERM_QUIET", "true");
+    command.args(runner).args(["--locked", "--no-fail-fast"]);
     if !root::is_root() {
         let host = host_target()?;
         let name = host.to_uppercase().replace('-', "_");
@@ -107,15 +139,19 @@ fn host_target() -> anyhow::Result<String> {
 }
 
 /// Runs a runner, shows what it prints, and reads the outcome from it.
-fn watch(command: &mut Command) -> anyhow::Result<Outcome> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("could not run cargo")?;
-    let lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-    let mut reader = Reader::default();
-    for line in lines {
-        let line = line.context("a test printed what is no text")?;
+fn watch<R: Reader>(command: &mut Command, mut reader: R) -> anyhow::Result<Outcome> {
+    let command = if R::READS_ERRORS {
+        command.stderr(Stdio::piped())
+    } else {
+        command.stdout(Stdio::piped())
+    };
+    let mut child = command.spawn().context("could not run cargo")?;
+    let output = child.stdout.take().map(|it| Box::new(it) as Box<dyn Read>);
+    let errors = child.stderr.take().map(|it| Box::new(it) as Box<dyn Read>);
+    let output = output.or(errors).expect("one of the two is piped");
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("could not read from cargo")?;
+        let line = String::from_utf8_lossy(&line);
         if reader.line(&line) {
             say::data(&line);
         }

@@ -1,4 +1,4 @@
-//! Reading what libtest prints.
+//! Reading what runners of tests print.
 
 use std::fmt;
 
@@ -36,6 +36,20 @@ impl Outcome {
         self.failures.extend(other.failures);
     }
 
+    /// Moves tests that skipped themselves from those that passed to those that were skipped, and
+    /// counts a runner that ended badly without a failed test.
+    fn settled(mut self, skipped_themselves: usize, is_success: bool) -> Self {
+        self.passed = self.passed.saturating_sub(skipped_themselves);
+        self.skipped += skipped_themselves;
+        if !is_success && self.failed == 0 {
+            // It did not build, or was killed before it could tell.
+            self.failed = 1;
+            self.failures
+                .push("a runner of tests ended early".to_owned());
+        }
+        self
+    }
+
     /// Returns whether nothing failed.
     pub fn is_good(&self) -> bool {
         self.failed == 0
@@ -53,10 +67,22 @@ impl fmt::Display for Outcome {
 }
 
 /// Reads a runner's lines one by one.
+pub trait Reader {
+    /// Whether the runner reports on standard error.
+    const READS_ERRORS: bool;
+
+    /// Takes a line, and returns whether a person wants to see it.
+    fn line(&mut self, line: &str) -> bool;
+
+    /// Returns the outcome once the runner has ended.
+    fn finish(self, is_success: bool) -> Outcome;
+}
+
+/// Reads libtest's report with `--show-output`.
 ///
 /// libtest counts as passed what printed `skipped: ...` and returned: that is told apart here.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub struct Libtest {
     outcome: Outcome,
     place: Place,
     test: String,
@@ -74,9 +100,10 @@ enum Place {
     Failures,
 }
 
-impl Reader {
-    /// Takes a line, and returns whether a person wants to see it.
-    pub fn line(&mut self, line: &str) -> bool {
+impl Reader for Libtest {
+    const READS_ERRORS: bool = false;
+
+    fn line(&mut self, line: &str) -> bool {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.outcome.passed += count(counts, "passed");
             self.outcome.failed += count(counts, "failed");
@@ -106,6 +133,12 @@ impl Reader {
         true
     }
 
+    fn finish(self, is_success: bool) -> Outcome {
+        self.outcome.settled(self.skipped_themselves, is_success)
+    }
+}
+
+impl Libtest {
     fn skip(&mut self, line: &str) {
         let Some(why) = line.strip_prefix("skipped: ") else {
             return;
@@ -116,29 +149,58 @@ impl Reader {
             self.skipped_themselves += 1;
         }
     }
+}
 
-    /// Returns the outcome once the runner has ended.
-    pub fn finish(mut self, is_success: bool) -> Outcome {
-        self.outcome.skipped += self.skipped_themselves;
-        self.outcome.passed = self.outcome.passed.saturating_sub(self.skipped_themselves);
-        if !is_success && self.outcome.failed == 0 {
-            // It did not build, or was killed before it could tell.
-            self.outcome.failed = 1;
-            self.outcome
-                .failures
-                .push("a runner of tests ended early".to_owned());
+/// Reads cargo-nextest's report with `--success-output final`.
+#[derive(Debug, Default)]
+pub struct Nextest {
+    outcome: Outcome,
+    skipped_themselves: usize,
+}
+
+impl Reader for Nextest {
+    const READS_ERRORS: bool = true;
+
+    fn line(&mut self, line: &str) -> bool {
+        let text = line.trim();
+        if let Some((_, counts)) = text
+            .strip_prefix("Summary [")
+            .and_then(|it| it.split_once(": "))
+        {
+            // What it calls skipped was filtered out.
+            self.outcome.passed += count(counts, "passed");
+            self.outcome.failed += count(counts, "failed") + count(counts, "timed out");
+        } else if let Some((_, failed)) = text
+            .strip_prefix("FAIL [")
+            .and_then(|rest| rest.split_once("] "))
+        {
+            let name = failed.trim().to_owned();
+            // It is told when it happens and once more at the end.
+            if !self.outcome.failures.contains(&name) {
+                self.outcome.failures.push(name);
+            }
+        } else if let Some(why) = text.strip_prefix("skipped: ") {
+            self.outcome.skips.push(why.to_owned());
+            self.skipped_themselves += 1;
         }
-        self.outcome
+        true
+    }
+
+    fn finish(self, is_success: bool) -> Outcome {
+        self.outcome.settled(self.skipped_themselves, is_success)
     }
 }
 
+/// Returns the number before a word: 4 for `passed` in `FAILED. 4 passed; 1 failed` or in
+/// `4 passed (1 slow), 1 failed`.
 fn count(counts: &str, what: &str) -> usize {
-    let part = counts
-        .split([';', '.'])
-        .map(str::trim)
-        .find_map(|part| part.strip_suffix(what));
-    part.and_then(|number| number.trim().parse().ok())
-        .unwrap_or(0)
+    let mut parts = counts
+        .split([';', '.', ','])
+        .filter_map(|part| part.trim().split_once(' '));
+    let number = parts
+        .find(|(_, words)| words.starts_with(what))
+        .map(|(number, _)| number);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

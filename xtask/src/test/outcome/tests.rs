@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(text: &str, is_success: bool) -> (Outcome, Vec<String>) {
-    let mut reader = Reader::default();
+    let mut reader = Libtest::default();
     let shown = text
         .lines()
         .filter(|line| reader.line(line))
@@ -87,4 +87,20 @@ fn a_runner_that_dies_without_a_failed_test_is_a_failure() {
     let (outcome, _) = read("", false);
     assert_eq!(outcome.to_string(), "0 passed, 1 failed, 0 skipped");
     assert!(!outcome.is_good());
+}
+
+#[test]
+fn the_report_of_nextest_is_read_as_well() {
+    let text = "
+        PASS [   0.006s] bastide-api ids::tests::an_id_is_read_back
+        FAIL [   0.002s] bastide-mesh core::tests::it_holds
+    skipped: root is missing
+     Summary [   3.122s] 6 tests run: 5 passed (1 slow), 1 failed, 3 skipped
+        FAIL [   0.002s] bastide-mesh core::tests::it_holds
+";
+    let mut reader = Nextest::default();
+    assert!(text.lines().all(|line| reader.line(line)));
+    let outcome = reader.finish(false);
+    assert_eq!(outcome.to_string(), "4 passed, 1 failed, 1 skipped");
+    assert_eq!(outcome.failures, ["bastide-mesh core::tests::it_holds"]);
 }
