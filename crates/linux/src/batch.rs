@@ -1,6 +1,6 @@
 //! Memory for many packets at once: arrays in, arrays out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// Packets that one call reads or sends at most. More gains nothing: at 64 the price of the call is
@@ -74,6 +74,8 @@ pub struct Received {
     pub range: Range<usize>,
     /// Who sent it.
     pub from: SocketAddr,
+    /// Which of our addresses it was sent to.
+    pub local: Option<IpAddr>,
 }
 
 /// A datagram that lies in a slot and is to be sent.
@@ -85,6 +87,8 @@ pub struct Outgoing {
     pub range: Range<usize>,
     /// Where to.
     pub to: SocketAddr,
+    /// From which of our addresses; the kernel chooses if `None`.
+    pub local: Option<IpAddr>,
 }
 
 /// A packet that was read from a TUN device into a slot.

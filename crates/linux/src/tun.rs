@@ -8,12 +8,13 @@ mod watch;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::batch::{Packet, Slots};
+use crate::namespace::{self, Kind, Namespace};
 
 pub use watch::LinkWatch;
 
@@ -98,13 +99,7 @@ impl Tun {
         check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, none) })
             .map_err(attach)?;
 
-        let control = socket_with(
-            AddressFamily::INET,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|source| attach(source.into()))?;
+        let control = control().map_err(attach)?;
         let tun = Self {
             device,
             control,
@@ -114,7 +109,7 @@ impl Tun {
         Ok(tun)
     }
 
-    /// Returns the interface's name when it was made.
+    /// Returns the interface's name when it was made or last followed.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -141,6 +136,38 @@ impl Tun {
         // SAFETY: SIOCGIFFLAGS succeeded, so the kernel has written this field of the union.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         Ok(libc::c_int::from(flags) & libc::IFF_UP != 0)
+    }
+
+    /// Finds the interface again after it was moved to another network namespace or renamed, and
+    /// returns a watch for where it is now. Until then its properties cannot be asked.
+    pub fn follow(&mut self) -> Result<LinkWatch, TunError> {
+        let name = self.name.clone();
+        let failed = |source| TunError::Property {
+            operation: "find the namespace",
+            name: name.clone(),
+            source,
+        };
+        let mut current = request(&name)?;
+        let device = self.device.as_raw_fd();
+        // WHY: no safe wrapper of this ioctl is among our dependencies.
+        // SAFETY: TUNGETIFF writes one `ifreq`, which `current` is, and keeps no pointer.
+        check(unsafe { libc::ioctl(device, libc::TUNGETIFF, &raw mut current) }).map_err(failed)?;
+        // WHY: as above.
+        // SAFETY: TUNGETDEVNETNS takes no argument.
+        let network = unsafe { libc::ioctl(device, libc::TUNGETDEVNETNS) };
+        check(network).map_err(failed)?;
+        // WHY: a descriptor that an ioctl returns is a bare number.
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let network = unsafe { OwnedFd::from_raw_fd(network) };
+        let network = Namespace::from_fd(Kind::Network, network);
+        let (control, watch) = namespace::within(&[&network], || {
+            Ok::<_, io::Error>((control()?, LinkWatch::open()?))
+        })
+        .map_err(|error| failed(io::Error::other(error)))?
+        .map_err(failed)?;
+        self.control = control;
+        self.name = name_of(&current);
+        Ok(watch)
     }
 
     fn set_queue_length(&self, packets: i32) -> Result<(), TunError> {
@@ -209,6 +236,11 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
+}
+
+fn control() -> io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Makes a request about an interface, all else zero.

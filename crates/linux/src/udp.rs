@@ -1,5 +1,7 @@
 //! A UDP socket that moves datagrams in batches: one call for up to [`BATCH_MAX`] of them.
 
+mod address;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -10,6 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
 use crate::batch::{BATCH_MAX, Outgoing, Received, Slots};
+
+use address::{Address, Control, local_of};
 
 /// Bytes of each socket buffer: what a gigabit brings in 50 ms, as other userspace WireGuards have
 /// it. The usual 212 KiB lose datagrams whenever the reader sleeps for a few ticks.
@@ -131,11 +135,18 @@ impl UdpSocket {
             libc::IP_PMTUDISC_DONT,
         )
         .map_err(failed)?;
-        if family == Family::Both {
-            let dont = libc::IPV6_PMTUDISC_DONT;
-            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, dont)
-                .map_err(failed)?;
+        // Tells to which of our addresses a datagram was sent, so that it can be answered from there:
+        // a peer behind a NAT would not get an answer from another.
+        match family {
+            Family::V4 => set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+            Family::Both => {
+                let dont = libc::IPV6_PMTUDISC_DONT;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, dont)
+                    .map_err(failed)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+            }
         }
+        .map_err(failed)?;
         let bound = rustix::net::getsockname(&socket).map_err(|errno| failed(errno.into()))?;
         let port = SocketAddr::try_from(bound)
             .map_err(|errno| failed(errno.into()))?
@@ -168,6 +179,7 @@ impl UdpSocket {
     /// Never waits; a datagram longer than its slot is dropped.
     pub fn receive(&self, slots: &mut Slots, received: &mut Vec<Received>) -> io::Result<()> {
         let mut addresses = [Address::ZERO; BATCH_MAX];
+        let mut controls = [Control::ZERO; BATCH_MAX];
         let mut parts = [EMPTY_PART; BATCH_MAX];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH_MAX];
         let count = slots.count();
@@ -177,16 +189,19 @@ impl UdpSocket {
                 iov_base: space.as_mut_ptr().cast(),
                 iov_len: space.len(),
             };
-            fill(
+            let message = fill(
                 &mut messages[slot],
                 &raw mut addresses[slot],
                 &raw mut parts[slot],
             );
+            message.msg_control = (&raw mut controls[slot]).cast();
+            message.msg_controllen = Control::LEN as _;
         }
         // WHY: one call for many datagrams has no safe wrapper among our dependencies.
-        // SAFETY: `messages` are `count` headers, all bytes initialised; each points to an address
-        // and an I/O vector that live until the call returns and are not touched meanwhile, and each
-        // vector to a slot of that length which `slots` holds and lends mutably for this call.
+        // SAFETY: `messages` are `count` headers, all bytes initialised; each points to an address,
+        // a control buffer and an I/O vector that live until the call returns and are not touched
+        // meanwhile, and each vector to a slot of that length, which `slots` holds and lends mutably
+        // for this call.
         let got = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
@@ -218,12 +233,14 @@ impl UdpSocket {
                 slot,
                 range: start..start + len,
                 from,
+                local: local_of(&message.msg_hdr),
             });
         }
         Ok(())
     }
 
-    /// Sends datagrams that lie in slots, in order. One that the kernel refuses is skipped.
+    /// Sends datagrams that lie in slots, in order. One that the kernel refuses is skipped; one that
+    /// it refuses because of its source address is sent without it.
     pub fn send(&self, slots: &Slots, outgoing: &[Outgoing]) -> SendReport {
         let mut report = SendReport::default();
         for chunk in outgoing.chunks(BATCH_MAX) {
@@ -234,6 +251,7 @@ impl UdpSocket {
 
     fn send_chunk(&self, slots: &Slots, chunk: &[Outgoing], report: &mut SendReport) {
         let mut addresses = [Address::ZERO; BATCH_MAX];
+        let mut controls = [Control::ZERO; BATCH_MAX];
         let mut parts = [EMPTY_PART; BATCH_MAX];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH_MAX];
         let mut count = 0;
@@ -253,16 +271,24 @@ impl UdpSocket {
                 &raw mut addresses[count],
                 &raw mut parts[count],
             );
-            message.msg_hdr.msg_namelen = len;
+            message.msg_namelen = len;
+            if let Some((control, len)) = datagram
+                .local
+                .and_then(|local| Control::source(self.family, local))
+            {
+                controls[count] = control;
+                message.msg_control = (&raw mut controls[count]).cast();
+                message.msg_controllen = len as _;
+            }
             count += 1;
         }
         let mut next = 0;
         while next < count {
             let rest = &mut messages[next..count];
             // WHY: one call for many datagrams has no safe wrapper among our dependencies.
-            // SAFETY: `rest` are headers whose bytes are all initialised; each points to an address
-            // and an I/O vector that live until the call returns, and each vector to bytes that
-            // `slots` holds; the kernel only reads them.
+            // SAFETY: `rest` are headers whose bytes are all initialised; each points to an address,
+            // perhaps a control buffer, and an I/O vector that live until the call returns, and each
+            // vector to bytes that `slots` holds; the kernel only reads them.
             let sent = unsafe {
                 libc::sendmmsg(
                     self.socket.as_raw_fd(),
@@ -274,7 +300,15 @@ impl UdpSocket {
             if let Ok(sent) = usize::try_from(sent) {
                 report.sent += sent;
                 next += sent;
-            } else if !self.may_retry(&io::Error::last_os_error()) {
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            // SAFETY: zeroed and filled above.
+            let first = unsafe { rest[0].assume_init_mut() };
+            if !first.msg_hdr.msg_control.is_null() && no_such_source(&error) {
+                first.msg_hdr.msg_control = std::ptr::null_mut();
+                first.msg_hdr.msg_controllen = 0;
+            } else if !self.may_retry(&error) {
                 // The call fails with the first datagram's error: leave that one out.
                 report.refused += 1;
                 next += 1;
@@ -298,18 +332,45 @@ impl UdpSocket {
         }
     }
 
-    /// Sends one datagram.
-    pub fn send_to(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-        let to = match (self.family, to) {
-            (Family::Both, SocketAddr::V4(v4)) => {
-                let mapped = v4.ip().to_ipv6_mapped();
-                SocketAddr::V6(SocketAddrV6::new(mapped, v4.port(), 0, 0))
-            }
-            (Family::Both | Family::V4, _) => to,
+    /// Sends one datagram, from one of our addresses or from where the kernel chooses.
+    pub fn send_to(
+        &self,
+        to: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &[u8],
+    ) -> io::Result<()> {
+        let Some((mut address, address_len)) = Address::write(self.family, to) else {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
         };
-        rustix::net::sendto(&self.socket, datagram, flags, &to)?;
-        Ok(())
+        let mut control = local.and_then(|local| Control::source(self.family, local));
+        let mut part = libc::iovec {
+            iov_base: datagram.as_ptr().cast_mut().cast(),
+            iov_len: datagram.len(),
+        };
+        let mut message = MaybeUninit::<libc::mmsghdr>::zeroed();
+        let header = fill(&mut message, &raw mut address, &raw mut part);
+        header.msg_namelen = address_len;
+        if let Some((control, len)) = &mut control {
+            header.msg_control = (&raw mut *control).cast();
+            header.msg_controllen = *len as _;
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        loop {
+            // WHY: the safe wrapper has no control message for a source address.
+            // SAFETY: the header points to an address, perhaps a control buffer, and an I/O vector
+            // over `datagram`, which all live until the call returns; the kernel only reads them.
+            let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), header, flags) };
+            if sent >= 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if !header.msg_control.is_null() && no_such_source(&error) {
+                header.msg_control = std::ptr::null_mut();
+                header.msg_controllen = 0;
+            } else if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     }
 }
 
@@ -366,89 +427,23 @@ fn fill(
     message: &mut MaybeUninit<libc::mmsghdr>,
     address: *mut Address,
     part: *mut libc::iovec,
-) -> &mut libc::mmsghdr {
+) -> &mut libc::msghdr {
     // WHY: the header has private padding on some targets, so it cannot be written as a literal.
     // SAFETY: it was zeroed, and all bytes zero is a valid header.
-    let message = unsafe { message.assume_init_mut() };
-    message.msg_hdr.msg_name = address.cast();
-    message.msg_hdr.msg_namelen = ADDRESS_LEN;
-    message.msg_hdr.msg_iov = part;
-    message.msg_hdr.msg_iovlen = 1;
-    message
+    let header = unsafe { &mut message.assume_init_mut().msg_hdr };
+    header.msg_name = address.cast();
+    header.msg_namelen = Address::LEN;
+    header.msg_iov = part;
+    header.msg_iovlen = 1;
+    header
 }
 
-/// A socket address as the kernel reads and writes it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-union Address {
-    v4: libc::sockaddr_in,
-    v6: libc::sockaddr_in6,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "28 bytes")]
-const ADDRESS_LEN: libc::socklen_t = size_of::<Address>() as libc::socklen_t;
-#[expect(clippy::cast_possible_truncation, reason = "16 bytes")]
-const ADDRESS_V4_LEN: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-
-impl Address {
-    // SAFETY: both are plain C structures for which all bytes zero is a valid value.
-    const ZERO: Self = unsafe { std::mem::zeroed() };
-
-    fn write(family: Family, to: SocketAddr) -> Option<(Self, libc::socklen_t)> {
-        let mut address = Self::ZERO;
-        let (ip, scope) = match (family, to) {
-            (Family::V4, SocketAddr::V4(v4)) => {
-                address.v4 = libc::sockaddr_in {
-                    sin_family: family_number(libc::AF_INET),
-                    sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                    },
-                    sin_zero: [0; 8],
-                };
-                return Some((address, ADDRESS_V4_LEN));
-            }
-            (Family::V4, SocketAddr::V6(_)) => return None,
-            (Family::Both, SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped(), 0),
-            (Family::Both, SocketAddr::V6(v6)) => (*v6.ip(), v6.scope_id()),
-        };
-        address.v6 = libc::sockaddr_in6 {
-            sin6_family: family_number(libc::AF_INET6),
-            sin6_port: to.port().to_be(),
-            sin6_flowinfo: 0,
-            sin6_addr: libc::in6_addr {
-                s6_addr: ip.octets(),
-            },
-            sin6_scope_id: scope,
-        };
-        Some((address, ADDRESS_LEN))
-    }
-
-    fn read(&self) -> Option<SocketAddr> {
-        // SAFETY: both members begin with the family and all bytes of the union are initialised.
-        let family = libc::c_int::from(unsafe { self.v4.sin_family });
-        if family == libc::AF_INET {
-            // SAFETY: the family says that this member was written; any bytes are valid in it.
-            let v4 = unsafe { self.v4 };
-            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
-            return Some(SocketAddr::from((ip, u16::from_be(v4.sin_port))));
-        }
-        if family != libc::AF_INET6 {
-            return None;
-        }
-        // SAFETY: as above.
-        let v6 = unsafe { self.v6 };
-        let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-        let port = u16::from_be(v6.sin6_port);
-        Some(match ip.to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(IpAddr::V4(v4), port),
-            None => SocketAddrV6::new(ip, port, 0, v6.sin6_scope_id).into(),
-        })
-    }
-}
-
-fn family_number(family: libc::c_int) -> libc::sa_family_t {
-    libc::sa_family_t::try_from(family).expect("address families are small")
+/// The address that a datagram was to be sent from is not ours any more.
+fn no_such_source(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH)
+    )
 }
 
 #[cfg(test)]

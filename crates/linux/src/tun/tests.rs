@@ -110,6 +110,34 @@ fn the_queue_is_long_enough_for_a_gigabit() {
 }
 
 #[test]
+fn a_device_is_followed_into_another_namespace_and_to_another_name() {
+    in_namespace(|| {
+        let mut tun = Tun::open("bstest0").unwrap();
+        let (elsewhere, ()) = Namespace::new_network(|| ()).unwrap();
+        let moved = std::process::Command::new("ip")
+            .args(["link", "set", "bstest0", "name", "bsmoved", "netns"])
+            .arg(format!(
+                "/proc/{}/fd/{}",
+                std::process::id(),
+                elsewhere.as_fd().as_raw_fd()
+            ))
+            .status();
+        if !moved.is_ok_and(|status| status.success()) {
+            skip("iproute2");
+            return;
+        }
+        assert!(tun.is_up().is_err());
+        let watch = tun.follow().unwrap();
+        assert_eq!((tun.name(), tun.is_up().unwrap()), ("bsmoved", false));
+        let mut socket = netlink::Socket::open_in(&elsewhere).unwrap();
+        let link = socket.link("bsmoved").unwrap().unwrap();
+        socket.set_up(link.index).unwrap();
+        assert!(watch.take());
+        assert!(tun.is_up().unwrap());
+    });
+}
+
+#[test]
 fn a_deleted_interface_is_told_by_poll_and_read() {
     in_namespace(|| {
         let tun = Tun::open("bstest0").unwrap();
@@ -133,4 +161,8 @@ fn a_name_that_no_interface_can_have_is_refused() {
         let error = Tun::open(name).unwrap_err();
         assert!(matches!(error, TunError::Name { .. }), "{name}");
     }
+}
+
+fn skip(what: &str) {
+    eprintln!("skipped: {what} is missing");
 }

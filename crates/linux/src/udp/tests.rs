@@ -45,6 +45,7 @@ fn batches_arrive_in_order_with_their_sender() {
                 slot,
                 range: 16..16 + 100 + slot,
                 to: loopback(b.port()),
+                local: None,
             }
         })
         .collect();
@@ -69,6 +70,7 @@ fn one_datagram_that_is_refused_does_not_hold_the_others() {
                 slot,
                 range: 0..len,
                 to,
+                local: None,
             }
         });
     let report = a.send(&slots, &outgoing);
@@ -84,8 +86,8 @@ fn one_datagram_that_is_refused_does_not_hold_the_others() {
 fn a_datagram_longer_than_its_slot_is_dropped_and_the_next_one_comes() {
     let (a, b) = (UdpSocket::bind(0).unwrap(), UdpSocket::bind(0).unwrap());
     let mut small = Slots::new(4, 16, 48, 0);
-    a.send_to(loopback(b.port()), &[1; 5000]).unwrap();
-    a.send_to(loopback(b.port()), &[2; 48]).unwrap();
+    a.send_to(loopback(b.port()), None, &[1; 5000]).unwrap();
+    a.send_to(loopback(b.port()), None, &[2; 48]).unwrap();
     assert_eq!(receive(&b, &mut small, 1)[0].0, [2; 48]);
 }
 
@@ -103,7 +105,7 @@ fn nothing_to_receive_is_no_error_and_no_wait() {
 fn ipv6_is_spoken_on_the_same_port() {
     let (a, b) = (UdpSocket::bind(0).unwrap(), UdpSocket::bind(0).unwrap());
     let to = SocketAddr::from((Ipv6Addr::LOCALHOST, b.port()));
-    if a.send_to(to, b"six").is_err() {
+    if a.send_to(to, None, b"six").is_err() {
         skip("IPv6 on the loopback device");
         return;
     }
@@ -135,11 +137,13 @@ fn a_socket_of_ipv4_alone_refuses_ipv6_and_works() {
             slot: 0,
             range: 0..3,
             to: SocketAddr::from((Ipv6Addr::LOCALHOST, b.port())),
+            local: None,
         },
         Outgoing {
             slot: 1,
             range: 0..4,
             to: loopback(b.port()),
+            local: None,
         },
     ];
     let report = a.send(&slots, &outgoing);
@@ -151,4 +155,50 @@ fn a_socket_of_ipv4_alone_refuses_ipv6_and_works() {
 
 fn skip(what: &str) {
     eprintln!("skipped: {what} is missing");
+}
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    for bind in [UdpSocket::bind, UdpSocket::bind_v4] {
+        let (a, b) = (bind(0).unwrap(), bind(0).unwrap());
+        let mut slots = Slots::new(4, 0, 100, 0);
+        let asked = IpAddr::from([127, 0, 0, 77]);
+        a.send_to(SocketAddr::new(asked, b.port()), None, b"who?")
+            .unwrap();
+        wait_readable(&b);
+        let mut received = Vec::new();
+        b.receive(&mut slots, &mut received).unwrap();
+        assert_eq!(received[0].local, Some(asked));
+
+        b.send_to(received[0].from, received[0].local, b"I")
+            .unwrap();
+        let outgoing = Outgoing {
+            slot: 0,
+            range: 0..4,
+            to: received[0].from,
+            local: received[0].local,
+        };
+        assert_eq!(b.send(&slots, &[outgoing]).sent, 1);
+        for (_, from) in receive(&a, &mut slots, 2) {
+            assert_eq!(from, SocketAddr::new(asked, b.port()));
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_not_ours_any_more_is_left_out() {
+    let (a, b) = (UdpSocket::bind(0).unwrap(), UdpSocket::bind(0).unwrap());
+    let mut slots = Slots::new(4, 0, 100, 0);
+    let lost = Some(IpAddr::from([203, 0, 113, 1]));
+    a.send_to(loopback(b.port()), lost, b"one").unwrap();
+    let outgoing = [0, 1].map(|slot| Outgoing {
+        slot,
+        range: 0..3,
+        to: loopback(b.port()),
+        local: lost,
+    });
+    assert_eq!(a.send(&slots, &outgoing).sent, 2);
+    for (_, from) in receive(&b, &mut slots, 3) {
+        assert_eq!(from, loopback(a.port()));
+    }
 }

@@ -7,6 +7,7 @@
 mod companion;
 mod floor;
 mod sockets;
+mod sources;
 mod thread;
 
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 
 use super::floor::Floor;
+use super::sources::Sources;
 use super::{Action, Companion, Counters, End, Job, Parts, Sockets};
 use crate::core::wireguard::{Event, Machine, Received, Sent};
 
@@ -39,6 +40,7 @@ pub struct Loop<C> {
     datagrams: Vec<Datagram>,
     packets: Vec<Packet>,
     outgoing: Vec<Outgoing>,
+    sources: Sources,
     counters: Counters,
 }
 
@@ -67,6 +69,7 @@ impl<C: Companion> Loop<C> {
             datagrams: Vec::with_capacity(BATCH_MAX),
             packets: Vec::with_capacity(BATCH_MAX),
             outgoing: Vec::with_capacity(BATCH_MAX),
+            sources: Sources::default(),
             counters: Counters::default(),
         }
     }
@@ -120,10 +123,18 @@ impl<C: Companion> Loop<C> {
 
     /// Takes the link's state and MTU over.
     fn look_at_link(&mut self) {
-        if let Ok(mtu) = self.tun.mtu() {
+        self.sources.clear();
+        let mut mtu = self.tun.mtu();
+        if mtu.is_err()
+            && let Ok(watch) = self.tun.follow()
+        {
+            // It was moved or renamed. The socket stays where it was made.
+            self.watch = watch;
+            mtu = self.tun.mtu();
+        }
+        if let Ok(mtu) = mtu {
             self.machine.set_mtu(mtu);
         }
-        // An interface that was moved to another namespace cannot be asked: it stays as it was.
         if let Ok(is_up) = self.tun.is_up()
             && let Err(error) = self.sockets.set_up(is_up)
         {
@@ -146,6 +157,7 @@ impl<C: Companion> Loop<C> {
         self.outgoing.clear();
         for datagram in &self.datagrams {
             let start = datagram.range.start;
+            self.sources.note(now, datagram.from, datagram.local);
             let bytes = &mut self.slots.slot(datagram.slot)[datagram.range.clone()];
             match self.machine.handle_datagram(now, datagram.from, bytes) {
                 Ok(Received::Packet { range, .. }) => {
@@ -162,6 +174,7 @@ impl<C: Companion> Loop<C> {
                             slot: datagram.slot,
                             range: start..start + bytes.len(),
                             to,
+                            local: self.sources.get(now, to),
                         }),
                     }
                 }
@@ -192,6 +205,7 @@ impl<C: Companion> Loop<C> {
                     slot: packet.slot,
                     range,
                     to,
+                    local: self.sources.get(now, to),
                 }),
                 Ok(Sent::Queued) => {}
                 Err(reason) => {
@@ -249,7 +263,8 @@ impl<C: Companion> Loop<C> {
         self.drain_events(now);
         let bound = self.sockets.bound();
         let mut send = |to, datagram: &[u8]| {
-            let sent = bound.map(|socket| socket.send_to(to, datagram));
+            let local = self.sources.get(now, to);
+            let sent = bound.map(|socket| socket.send_to(to, local, datagram));
             if let Some(Ok(())) = sent {
                 self.counters.sent += 1;
             } else {
@@ -266,8 +281,13 @@ impl<C: Companion> Loop<C> {
 
     fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.machine.poll_event() {
-            if let Event::TimestampReserved(mark) = event {
-                self.floor.raise(mark);
+            match event {
+                Event::TimestampReserved(mark) => self.floor.raise(mark),
+                // Perhaps the way from the preferred address is what is broken.
+                Event::PeerSilent { .. } => self.sources.clear(),
+                Event::WantsHandshake { .. }
+                | Event::HandshakeCompleted { .. }
+                | Event::SourceChanged { .. } => {}
             }
             tracing::debug!(?event, "the machine reports");
             self.companion.handle_event(now, &event);
