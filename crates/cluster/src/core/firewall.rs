@@ -206,11 +206,11 @@ fn write_bridge(text: &mut String, rules: &Rules) {
     push(
         text,
         format_args!(
-            r#"	chain prerouting {{
+            r"	chain prerouting {{
 		type filter hook prerouting priority filter; policy accept;
 		ip saddr {gateway} drop
 		arp saddr ip {gateway} drop
-		ip daddr {own} ip saddr != {own} drop"#
+		ip daddr {own} ip saddr != {own} drop"
         ),
     );
     if rules.frames == Frames::DerivedMac {

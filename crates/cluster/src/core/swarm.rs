@@ -36,7 +36,7 @@ pub const STRANGER_GRACE: Duration = Duration::from_secs(10);
 /// How long the engine may take to remove Swarm's ingress before it is asked again.
 const INGRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long additional replicas may take to run before they are given up.
-pub const SURGE_MAX: Duration = Duration::from_secs(60);
+pub const SURGE_MAX: Duration = Duration::from_mins(1);
 
 /// What the control plane knows of the Swarm.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -565,11 +565,11 @@ fn service(
     if found.replicas == Some(wish.spec.replicas) {
         memory.surge_since.remove(&found.id);
         // Those that ought to run first: they say why they cannot.
-        let told = tasks()
+        let mut told = tasks()
             .filter(|task| task.wanted)
             .chain(tasks().filter(|task| !task.wanted));
         if running < wish.spec.replicas
-            && let Some(reason) = told.filter_map(|task| task.trouble.as_ref()).next()
+            && let Some(reason) = told.find_map(|task| task.trouble.as_ref())
         {
             plan.troubles.push(Trouble::new(
                 format!(

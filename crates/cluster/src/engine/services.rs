@@ -179,7 +179,7 @@ pub(super) fn spec(wish: &Wish, replicas: u32) -> models::ServiceSpec {
         networks: None,
         endpoint_spec: Some(models::EndpointSpec {
             mode: Some(models::EndpointSpecModeEnum::DNSRR),
-            ports: Some(written.ports.iter().map(port).collect()),
+            ports: Some(written.ports.iter().copied().map(port).collect()),
         }),
     }
 }
@@ -332,7 +332,7 @@ fn placement(wish: &Wish) -> models::TaskSpecPlacement {
     }
 }
 
-fn port(written: &bastide_stack::Port) -> models::EndpointPortConfig {
+fn port(written: bastide_stack::Port) -> models::EndpointPortConfig {
     models::EndpointPortConfig {
         name: None,
         protocol: Some(match written.protocol {

@@ -19,7 +19,7 @@ use crate::core::state::{Availability, Member, MemberId, Membership, Phase, Swar
 
 /// How long a member's certificate of Swarm lives: one that was removed while it could not be
 /// reached is nobody a day later.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
+const CERTIFICATE_LIFE: Duration = Duration::from_hours(24);
 
 /// The tokens with which an engine joins a Swarm. Secret.
 pub struct JoinTokens {

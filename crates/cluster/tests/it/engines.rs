@@ -371,14 +371,12 @@ fn three_engines_become_one_swarm_whose_services_spread_and_reach_each_other() {
                 BTreeSet::from([format!("100.72.0.1:{port}").as_str()])
             );
         }
-        assert!(
-            !cluster.hosts[0]
-                .engine
-                .networks()
-                .await
-                .unwrap()
-                .contains_key("ingress")
-        );
+        cluster
+            .until("the end of Swarm's ingress", async |cluster| {
+                let networks = cluster.hosts[0].engine.networks().await.unwrap();
+                !networks.contains_key("ingress")
+            })
+            .await;
 
         cluster.deploy(3);
         let deployed = cluster.spread("a replica on each node", &[1, 1, 1]).await;

@@ -11,7 +11,7 @@ use bastide_linux::namespace::{Kind, Namespace};
 use crate::wire::Net;
 
 /// Longest wait for anything in these tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A host: its namespaces, its engine. The kernel ends all of it when the first process ends.
 pub struct Host {

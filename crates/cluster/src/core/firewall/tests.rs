@@ -16,10 +16,8 @@ fn the_text_replaces_both_tables_whatever_they_were() {
     let text = ruleset(&rules(&[], Frames::Subnet));
     assert!(text.starts_with(&undo()));
     for family in ["inet", "bridge"] {
-        let (add, delete) = (
-            format!("table {family} bastide\n"),
-            format!("delete {}", format!("table {family} bastide\n")),
-        );
+        let add = format!("table {family} bastide\n");
+        let delete = format!("delete {add}");
         assert!(undo().find(&add) < undo().find(&delete), "{text}");
     }
 }
