@@ -1,1 +1,40 @@
-fn main() {}
+//! `bastide`: the program. Parses arguments, composes the crates, prints, and exits with a code that
+//! means something. It never decides: decisions live in the cores of the crates it composes.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod demo;
+mod exit;
+mod output;
+mod paths;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// musl's own allocator is an order of magnitude slower with two threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    output::start_log(cli.verb.log_default());
+    if aws_lc_rs_provider().is_err() {
+        // Only possible when a second provider was installed before: both are the same one.
+        tracing::debug!("a TLS provider was installed already");
+    }
+    match verbs::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = exit::code_of(&error);
+            output::report(&error);
+            code
+        }
+    }
+}
+
+fn aws_lc_rs_provider() -> Result<(), ()> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| ())
+}

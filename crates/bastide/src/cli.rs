@@ -1,0 +1,325 @@
+//! The arguments.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use bastide_api::{ClusterName, NodeName, SiteName, StackName};
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+/// Turns Linux machines anywhere into one secured container cluster.
+#[derive(Debug, Parser)]
+#[command(name = "bastide", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Begin a cluster on this machine, or start it again; prints a ticket for the next machine
+    Up(Up),
+    /// Join a cluster with a ticket
+    Join(Join),
+    /// Show nodes, paths, services, what is wrong and what to type
+    Status(Format),
+    /// Deploy a compose file
+    Deploy(Deploy),
+    /// List the containers of all nodes
+    Ps(Ps),
+    /// Print a ticket, with which one machine can join
+    Ticket(TicketArgs),
+    /// List, remove or approve nodes
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// Leave the cluster and undo every change made to this machine
+    Down(Down),
+    /// Virtual networks on this machine
+    #[command(subcommand)]
+    Lab(LabVerb),
+    /// Three sites, one secured cluster, on this one machine, with proof
+    Demo(Demo),
+    /// Run the control plane
+    Server(Server),
+    /// Run the agent of this host (started by `up` and `join`)
+    Agent(Agent),
+    /// Run a WireGuard interface alone, as wireguard-go does
+    Wg(Wg),
+    /// Parts of a lab that start themselves
+    #[command(hide = true, subcommand)]
+    LabPart(LabPart),
+}
+
+impl Verb {
+    /// Returns what is logged when `RUST_LOG` says nothing: daemons tell their state, tools only
+    /// trouble.
+    pub fn log_default(&self) -> &'static str {
+        match self {
+            Self::Server(_) | Self::Agent(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+pub struct Format {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What describes this node to the cluster.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// This node's name [default: the host name]
+    #[arg(long)]
+    pub name: Option<NodeName>,
+    /// Where this node stands
+    #[arg(long, default_value = "default")]
+    pub site: SiteName,
+    /// An address, or address and port, under which the world reaches this node's mesh port
+    /// (repeatable); such a node relays for others
+    #[arg(long, value_parser = public_address)]
+    pub public: Vec<SocketAddr>,
+    /// A subnet behind this node that others may reach through it (repeatable; an operator
+    /// approves it)
+    #[arg(long)]
+    pub route: Vec<Ipv4Net>,
+    /// The container engine's socket
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    pub engine: PathBuf,
+    /// Stay in the foreground instead of installing units for systemd
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+fn public_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is neither IP nor IP:PORT"))?;
+    Ok(SocketAddr::new(ip, bastide_api::ports::MESH))
+}
+
+/// `bastide up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// What describes this node
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The cluster's name: services are found below `<name>.internal`
+    #[arg(long, default_value = "home")]
+    pub cluster: ClusterName,
+    /// Mesh address range, fixed for the cluster's life
+    #[arg(long)]
+    pub mesh: Option<Ipv4Net>,
+    /// Container address range, a /24 per node, fixed for the cluster's life
+    #[arg(long)]
+    pub containers: Option<Ipv4Net>,
+    /// MTU of mesh and containers, 1280 to 1420, fixed for the cluster's life
+    #[arg(long)]
+    pub mtu: Option<u16>,
+    /// Swarm's heartbeat in milliseconds: a node counts as down after three missed ones
+    #[arg(long, default_value_t = 5000)]
+    pub swarm_heartbeat_ms: u64,
+    /// How long a returned node must be stable before services are spread over it again
+    #[arg(long, default_value_t = 600)]
+    pub rebalance_after_s: u64,
+}
+
+/// `bastide join`
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The ticket, or `-` to read it from standard input
+    pub ticket: String,
+    /// What describes this node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `bastide deploy`
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The compose file
+    pub file: PathBuf,
+    /// The stack's name [default: the compose file's `name`, else its folder's name]
+    #[arg(long)]
+    pub name: Option<StackName>,
+    /// Return once the stack is stored, without waiting for its containers
+    #[arg(long)]
+    pub detach: bool,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// `bastide ps`
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Only this stack
+    pub stack: Option<StackName>,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// `bastide ticket`
+#[derive(Debug, Args)]
+pub struct TicketArgs {
+    /// How long it is good for, in minutes
+    #[arg(long, default_value_t = 60)]
+    pub minutes: u32,
+}
+
+/// `bastide node`
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// Take a node out of the cluster for good
+    Rm {
+        /// The node's name or id
+        node: String,
+    },
+    /// Approve a node as the gateway for subnets (none: withdraw)
+    Approve {
+        /// The node's name or id
+        node: String,
+        /// The subnets
+        routes: Vec<Ipv4Net>,
+    },
+}
+
+/// `bastide down`
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Also delete this machine's keys and state: it needs a new ticket to return
+    #[arg(long)]
+    pub forget: bool,
+}
+
+/// `bastide lab`
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Bring the network of a file up
+    Up {
+        /// The lab's file
+        file: PathBuf,
+    },
+    /// Run a command in a node
+    Exec {
+        /// The lab's file
+        file: PathBuf,
+        /// The node
+        node: String,
+        /// The command
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Cut a link
+    Cut {
+        /// The lab's file
+        file: PathBuf,
+        /// The link: `node/interface`
+        link: String,
+    },
+    /// Heal a link
+    Heal {
+        /// The lab's file
+        file: PathBuf,
+        /// The link: `node/interface`
+        link: String,
+    },
+    /// Show the nodes of a lab
+    Status {
+        /// The lab's file
+        file: PathBuf,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Take the network down
+    Down {
+        /// The lab's file
+        file: PathBuf,
+    },
+}
+
+/// `bastide demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Leave everything running, and print the commands to look around in it
+    #[arg(long)]
+    pub keep: bool,
+    /// The static program of `examples/hello` (built by `cargo xtask demo`)
+    #[arg(long)]
+    pub hello: PathBuf,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// `bastide server`
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Run in memory, unsealed, over plain HTTP, with the root token printed: for trying things out
+    #[arg(long)]
+    pub dev: bool,
+    /// Where the development server listens
+    #[arg(long, requires = "dev", default_value = "127.0.0.1:8200")]
+    pub listen: SocketAddr,
+    /// The development server's root token [default: drawn at random]
+    #[arg(long, requires = "dev")]
+    pub root_token: Option<String>,
+    /// The server's own folder
+    #[arg(long, default_value = crate::paths::SERVER)]
+    pub state: PathBuf,
+    /// Begin a cluster with what standard input says, print what follows from it, and end
+    #[arg(long, hide = true)]
+    pub bootstrap: bool,
+    /// Read the seal's key from standard input
+    #[arg(long, hide = true)]
+    pub handover: bool,
+}
+
+/// `bastide agent`
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// The agent's own folder
+    #[arg(long, default_value = crate::paths::AGENT)]
+    pub state: PathBuf,
+    /// Read ticket and description of this node, if it has not joined yet, from standard input
+    #[arg(long, hide = true)]
+    pub handover: bool,
+}
+
+/// `bastide wg`
+#[derive(Debug, Args)]
+pub struct Wg {
+    /// The interface's name
+    pub interface: String,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Started anew to be the background process
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    pub background: bool,
+}
+
+/// The hidden parts of a lab.
+#[derive(Debug, Subcommand)]
+pub enum LabPart {
+    /// The supervisor of a lab
+    Supervisor {
+        /// Arguments of its own
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The first process of a lab's host
+    Init {
+        /// Arguments of its own
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}

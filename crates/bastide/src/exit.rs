@@ -1,0 +1,67 @@
+//! Exit codes, documented and stable.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ends without success. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// A bug of ours, or a failure that fits no other code.
+    Failed = 1,
+    /// The arguments or a file given do not make sense.
+    Usage = 2,
+    /// A policy does not allow it.
+    Refused = 3,
+    /// The control plane is sealed.
+    Sealed = 4,
+    /// Nobody answered.
+    Unreachable = 5,
+    /// It collides with something that exists.
+    Conflict = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error that ends the program with a chosen code and a hint.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// What failed.
+    pub what: String,
+    /// The command that mends it, if one does.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), hint: None }
+    }
+
+    /// Adds the command that mends it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Returns the code for an error: that of a [`Failure`] in its chain, else [`Exit::Failed`].
+pub fn code_of(error: &anyhow::Error) -> ExitCode {
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    failure.map_or(Exit::Failed, |failure| failure.exit).into()
+}

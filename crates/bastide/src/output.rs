@@ -1,0 +1,43 @@
+//! Printing: data on standard output, everything else on standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Failure;
+
+/// Prints a line of data.
+pub fn data(line: impl AsRef<str>) {
+    // A closed pipe is the reader's wish, not our error.
+    let _ = writeln!(io::stdout().lock(), "{}", line.as_ref());
+}
+
+/// Prints a line for the person at the terminal.
+pub fn note(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+}
+
+/// Prints an error with its causes and hints.
+pub fn report(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  cause: {cause}"));
+    }
+    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    for hint in hints.filter_map(|failure| failure.hint.as_ref()) {
+        text.push_str(&format!("\n\nhint: {hint}"));
+    }
+    note(text);
+}
+
+/// Starts the log on standard error: text on a terminal, JSON otherwise. `RUST_LOG` overrides
+/// `default`.
+pub fn start_log(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        log.with_target(false).init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}

@@ -1,0 +1,18 @@
+//! Where things are.
+
+/// The server's folder: its store and its audit log.
+pub const SERVER: &str = "/var/lib/bastide/server";
+/// The agent's folder: its keys, its certificate, its last view, its journal, its images.
+pub const AGENT: &str = "/var/lib/bastide/agent";
+/// The key file that opens the server's seal, apart from the store that it seals.
+pub const SEAL_KEY: &str = "/etc/bastide/seal.key";
+/// What this installation was told at `up` or `join`.
+pub const CONFIG: &str = "/etc/bastide/bastide.toml";
+/// The operator's token on the first controller.
+pub const OPERATOR_TOKEN: &str = "/etc/bastide/operator.token";
+/// The agent's socket.
+pub const AGENT_SOCKET: &str = "/run/bastide/agent.sock";
+/// The cluster's CA, which anyone may read.
+pub const CA: &str = "/etc/bastide/ca.pem";
+/// What `up` or `join` leaves for the agent's first start under systemd; deleted when read.
+pub const AGENT_HANDOVER: &str = "/var/lib/bastide/handover.json";

@@ -1,0 +1,61 @@
+//! The verbs: each composes what the crates offer, and prints.
+
+mod agent_socket;
+mod deploy;
+mod down;
+mod join;
+pub mod lab;
+mod node;
+mod operator;
+mod serve;
+mod services;
+mod status;
+mod ticket;
+mod up;
+mod wg;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::{Cli, Verb};
+use crate::demo;
+
+pub use services::require_root;
+
+/// Runs the verb that was asked for.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.verb {
+        // These start processes or namespaces of their own and must not run in a threaded process.
+        Verb::Lab(verb) => lab::run(verb),
+        Verb::LabPart(part) => lab::part(part),
+        Verb::Wg(arguments) => wg::run(arguments),
+        Verb::Demo(arguments) => demo::run(arguments),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("could not start the runtime")?;
+            runtime.block_on(run_async(verb))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn run_async(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Up(arguments) => up::run(arguments).await,
+        Verb::Join(arguments) => join::run(arguments).await,
+        Verb::Status(format) => status::status(format).await,
+        Verb::Deploy(arguments) => deploy::run(arguments).await,
+        Verb::Ps(arguments) => status::ps(arguments).await,
+        Verb::Ticket(arguments) => ticket::run(arguments).await,
+        Verb::Node(verb) => node::run(verb).await,
+        Verb::Down(arguments) => down::run(arguments).await,
+        Verb::Server(arguments) => serve::server(arguments).await,
+        Verb::Agent(arguments) => serve::agent(arguments).await,
+        Verb::Lab(_) | Verb::LabPart(_) | Verb::Wg(_) | Verb::Demo(_) => {
+            unreachable!("`run` handles these before it starts a runtime")
+        }
+    }
+}

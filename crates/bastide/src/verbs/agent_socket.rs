@@ -1,0 +1,31 @@
+//! Asking the agent of this host, over its socket.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bastide_api::status::Status;
+use bastide_client::Client;
+use serde_json::Value;
+
+use crate::exit::{Exit, Failure};
+use crate::paths;
+
+/// Calls the agent; `path` begins with `/v1/`.
+pub async fn call(method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    if !Path::new(paths::AGENT_SOCKET).exists() {
+        return Err(not_running().into());
+    }
+    let client = Client::unix(Path::new(paths::AGENT_SOCKET));
+    client.call(method, path, body).await.with_context(|| format!("the agent refused `{path}`"))
+}
+
+/// Returns the agent's picture of the cluster.
+pub async fn status() -> anyhow::Result<Status> {
+    let value = call("GET", "/v1/status", None).await?;
+    serde_json::from_value(value).context("the agent's status is of another version")
+}
+
+fn not_running() -> Failure {
+    Failure::new(Exit::Unreachable, "no agent runs on this host")
+        .hint("begin a cluster with `bastide up`, or join one with `bastide join -`")
+}

@@ -1,0 +1,300 @@
+//! The two daemons of a host: as children in the foreground, or as systemd's units.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bastide_agent::Handover;
+use bastide_api::{AddressPlan, Secret};
+use bastide_linux::{file, netlink};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::paths;
+use crate::verbs::{agent_socket, operator};
+
+/// The system user that the server runs as.
+pub const USER: &str = "bastide";
+/// How often a condition is looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a daemon may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// The daemons that this command started.
+pub struct Running {
+    foreground: bool,
+    server: Option<Child>,
+    agent: Option<Child>,
+}
+
+impl Running {
+    /// Nothing yet.
+    pub fn new(foreground: bool) -> Self {
+        Self { foreground: foreground || !has_systemd(), server: None, agent: None }
+    }
+
+    /// Starts the server.
+    pub async fn start_server(&mut self) -> anyhow::Result<()> {
+        if !self.foreground {
+            return start_unit("bastide-server.service", SERVER_UNIT).await;
+        }
+        let mut child = server_command(&["server", "--handover"])?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("could not start the server")?;
+        let key = seal_key()?;
+        give(&mut child, key.expose()).await.context("could not hand the server its seal key")?;
+        self.server = Some(child);
+        Ok(())
+    }
+
+    /// Starts the agent, with what it needs to join if it has not joined yet.
+    pub async fn start_agent(&mut self, handover: Option<Handover>) -> anyhow::Result<()> {
+        let handover = handover.map(|handover| serde_json::to_vec(&handover)).transpose()?;
+        if !self.foreground {
+            if let Some(handover) = handover {
+                file::write_private(Path::new(paths::AGENT_HANDOVER), &handover)
+                    .with_context(|| format!("could not write `{}`", paths::AGENT_HANDOVER))?;
+            }
+            return start_unit("bastide-agent.service", AGENT_UNIT).await;
+        }
+        let program = std::env::current_exe().context("could not find this program")?;
+        let mut command = Command::new(program);
+        command.arg("agent").stdout(Stdio::null()).kill_on_drop(true);
+        if handover.is_some() {
+            command.arg("--handover").stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let mut child = command.spawn().context("could not start the agent")?;
+        if let Some(handover) = handover {
+            let handover = Secret::new(handover);
+            give(&mut child, handover.expose()).await.context("could not hand over the ticket")?;
+        }
+        self.agent = Some(child);
+        Ok(())
+    }
+
+    /// In the foreground: waits until the agent ends or a signal comes, then ends what is left.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        let Some(mut agent) = self.agent.take() else { return Ok(()) };
+        let mut server = self.server.take();
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .context("could not listen for signals")?;
+        let server_ends = async {
+            match server.as_mut() {
+                Some(server) => server.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            status = agent.wait() => {
+                let status = status.context("could not wait for the agent")?;
+                if status.success() { Ok(()) } else { Err(anyhow::anyhow!("the agent ended: {status}")) }
+            }
+            status = server_ends => {
+                let status = status.context("could not wait for the server")?;
+                Err(anyhow::anyhow!("the server ended: {status}"))
+            }
+            _ = terminate.recv() => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        };
+        end(&mut agent).await;
+        if let Some(server) = &mut server {
+            end(server).await;
+        }
+        outcome
+    }
+}
+
+/// Asks a daemon to end, and ends it if it does not.
+async fn end(child: &mut Child) {
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // Fails only if it ended already.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    if tokio::time::timeout(END_WITHIN, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+async fn give(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdin = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+    stdin.write_all(bytes).await?;
+    stdin.shutdown().await
+}
+
+/// A command of this program that runs as the server's user, without any capability.
+pub fn server_command(arguments: &[&str]) -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("could not find this program")?;
+    let (uid, gid) = server_user()?;
+    let mut command = Command::new(program);
+    command.args(arguments).uid(uid).gid(gid).current_dir("/");
+    Ok(command)
+}
+
+/// Returns the server's user and group, making them on the first call on a host.
+pub fn server_user() -> anyhow::Result<(u32, u32)> {
+    if let Some(found) = lookup(USER)? {
+        return Ok(found);
+    }
+    let status = std::process::Command::new("useradd")
+        .args(["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER])
+        .status()
+        .context("could not run `useradd`")?;
+    anyhow::ensure!(status.success(), "`useradd {USER}` failed: {status}");
+    lookup(USER)?.with_context(|| format!("user `{USER}` is still missing"))
+}
+
+fn lookup(user: &str) -> anyhow::Result<Option<(u32, u32)>> {
+    let text = std::fs::read_to_string("/etc/passwd").context("could not read `/etc/passwd`")?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(user));
+    let Some(line) = line else { return Ok(None) };
+    let fields: Vec<_> = line.split(':').collect();
+    let number = |at: usize| fields.get(at).and_then(|field| field.parse().ok());
+    Ok(number(2).zip(number(3)))
+}
+
+/// Reads the key that opens the seal.
+pub fn seal_key() -> anyhow::Result<Secret<Vec<u8>>> {
+    let bytes = file::read_bounded(Path::new(paths::SEAL_KEY), 4096)
+        .with_context(|| format!("could not read `{}`", paths::SEAL_KEY))?;
+    bytes.map(Secret::new).with_context(|| format!("no seal key at `{}`", paths::SEAL_KEY))
+}
+
+/// Refuses to go on without root.
+pub fn require_root(what: &str) -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let what = format!("`{what}` needs root: it makes a network device and rules");
+    Err(Failure::new(Exit::Usage, what).hint("run it with sudo").into())
+}
+
+/// Returns this host's name.
+pub fn host_name() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("could not read the host's name")?;
+    Ok(name.trim().split('.').next().unwrap_or_default().to_lowercase())
+}
+
+/// Refuses ranges that this host already has addresses in.
+pub fn check_range_is_free(plan: &AddressPlan) -> anyhow::Result<()> {
+    let mut socket = netlink::Socket::open().context("could not ask the kernel for addresses")?;
+    for address in socket.addresses().context("could not list this host's addresses")? {
+        let std::net::IpAddr::V4(ip) = address.net.addr() else { continue };
+        for (range, option) in [(plan.mesh, "--mesh"), (plan.containers, "--containers")] {
+            if range.contains(&ip) {
+                let what = format!("range {range} is in use: this host has address {ip}");
+                return Err(Failure::new(Exit::Conflict, what)
+                    .hint(format!("choose another range with `{option}`"))
+                    .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the control plane of this host answers.
+pub async fn wait_for_server(within: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        let client = operator::client()?;
+        let error = match client.call("GET", "/v1/auth/token/lookup-self", None).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if within < began.elapsed() {
+            return Err(anyhow::Error::new(error).context("the server does not answer"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until the agent of this host is a node.
+pub async fn wait_for_agent(within: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        let error = match agent_socket::status().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if within < began.elapsed() {
+            return Err(error.context("the agent does not answer"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+async fn start_unit(name: &str, text: &str) -> anyhow::Result<()> {
+    let path = Path::new("/etc/systemd/system").join(name);
+    let program = std::env::current_exe().context("could not find this program")?;
+    let text = text.replace("@program@", &program.display().to_string());
+    std::fs::write(&path, text).with_context(|| format!("could not write `{}`", path.display()))?;
+    for arguments in [&["daemon-reload"][..], &["enable", "--now", name][..]] {
+        let status = Command::new("systemctl")
+            .args(arguments)
+            .status()
+            .await
+            .context("could not run `systemctl`")?;
+        anyhow::ensure!(status.success(), "`systemctl {}` failed: {status}", arguments.join(" "));
+    }
+    output::note(format!("{name} is enabled"));
+    Ok(())
+}
+
+const SERVER_UNIT: &str = "\
+[Unit]
+Description=Bastide control plane
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart=@program@ server
+User=bastide
+LoadCredential=seal.key:/etc/bastide/seal.key
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ReadWritePaths=/var/lib/bastide/server
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+LimitCORE=0
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+";
+
+const AGENT_UNIT: &str = "\
+[Unit]
+Description=Bastide agent
+After=network-online.target docker.service
+Wants=network-online.target
+
+[Service]
+ExecStart=@program@ agent
+RuntimeDirectory=bastide
+RuntimeDirectoryMode=0700
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE CAP_IPC_LOCK
+NoNewPrivileges=yes
+LimitCORE=0
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+";

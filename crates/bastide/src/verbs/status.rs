@@ -1,0 +1,155 @@
+//! `bastide status` and `bastide ps`: one screen that a tired operator understands.
+
+use anyhow::Context;
+use bastide_api::status::{NodeStatus, Status};
+use bastide_api::v1::PathKind;
+
+use crate::cli::{Format, Ps};
+use crate::output;
+use crate::verbs::agent_socket;
+
+/// Prints the agent's picture of the cluster.
+pub async fn status(format: Format) -> anyhow::Result<()> {
+    let status = agent_socket::status().await?;
+    if format.json {
+        output::data(serde_json::to_string(&status).context("could not print the status")?);
+    } else {
+        output::data(screen(&status).trim_end());
+    }
+    Ok(())
+}
+
+/// Prints the tasks of all nodes.
+pub async fn ps(arguments: Ps) -> anyhow::Result<()> {
+    let mut status = agent_socket::status().await?;
+    if let Some(stack) = &arguments.stack {
+        status.stacks.retain(|one| one.name == *stack);
+    }
+    if arguments.format.json {
+        output::data(serde_json::to_string(&status.stacks).context("could not print the tasks")?);
+    } else {
+        output::data(tasks(&status).trim_end());
+    }
+    Ok(())
+}
+
+/// Draws the status as text.
+fn screen(status: &Status) -> String {
+    let alive = status.nodes.iter().filter(|node| node.alive).count();
+    let mut text = format!(
+        "cluster {}: {alive} of {} nodes reachable, control plane {}\n\n",
+        status.cluster,
+        status.nodes.len(),
+        if status.controller { "answers" } else { "does not answer (mesh and services go on)" },
+    );
+    let mut rows = vec![row(["NODE", "SITE", "ADDRESS", "PATH", "LATENCY", "SWARM"])];
+    for node in &status.nodes {
+        let name = if node.controller { format!("{}*", node.name) } else { node.name.to_string() };
+        let swarm = if node.swarm { "member" } else { "-" };
+        rows.push(vec![
+            name,
+            node.site.to_string(),
+            node.address.to_string(),
+            path(node, status),
+            latency(node),
+            swarm.to_owned(),
+        ]);
+    }
+    text.push_str(&table(&rows));
+    let services: Vec<_> = status
+        .stacks
+        .iter()
+        .flat_map(|stack| stack.services.iter().map(move |service| (stack, service)))
+        .collect();
+    if !services.is_empty() {
+        let mut rows = vec![row(["SERVICE", "HEALTHY", "ON"])];
+        for (stack, service) in services {
+            let on: Vec<_> = service
+                .tasks
+                .iter()
+                .filter(|task| task.healthy && task.reachable)
+                .map(|task| task.node.to_string())
+                .collect();
+            rows.push(vec![
+                format!("{}.{}", service.name, stack.name),
+                format!("{} of {}", service.healthy, service.wanted),
+                on.join(", "),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    text.push('\n');
+    if status.troubles.is_empty() {
+        text.push_str("nothing is wrong\n");
+    }
+    for trouble in &status.troubles {
+        text.push_str(&format!("! {trouble}\n"));
+    }
+    text
+}
+
+/// Draws the tasks as text.
+fn tasks(status: &Status) -> String {
+    let mut rows = vec![row(["SERVICE", "NODE", "ADDRESS", "STATE"])];
+    for stack in &status.stacks {
+        for service in &stack.services {
+            for task in &service.tasks {
+                let state = match (task.reachable, task.healthy) {
+                    (false, _) => "unreachable",
+                    (true, true) => "healthy",
+                    (true, false) => "starting or unhealthy",
+                };
+                rows.push(vec![
+                    format!("{}.{}", service.name, stack.name),
+                    task.node.to_string(),
+                    task.address.to_string(),
+                    state.to_owned(),
+                ]);
+            }
+        }
+    }
+    table(&rows)
+}
+
+fn path(node: &NodeStatus, status: &Status) -> String {
+    match &node.path {
+        None => "this node".to_owned(),
+        Some(fact) => match fact.kind {
+            PathKind::None => "none".to_owned(),
+            PathKind::Direct { to } => format!("direct {to}"),
+            PathKind::Relayed { via } => {
+                let relay = status.nodes.iter().find(|node| node.id == via);
+                let relay = relay.map_or_else(|| via.to_string(), |relay| relay.name.to_string());
+                format!("relayed by {relay}")
+            }
+        },
+    }
+}
+
+fn latency(node: &NodeStatus) -> String {
+    let rtt_us = node.path.as_ref().and_then(|fact| fact.rtt_us);
+    rtt_us.map_or_else(|| "-".to_owned(), |us| format!("{}.{:01} ms", us / 1000, us % 1000 / 100))
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| {
+        rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<_> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

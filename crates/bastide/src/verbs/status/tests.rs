@@ -1,0 +1,65 @@
+use bastide_api::status::{ServiceStatus, StackStatus, TaskStatus};
+use bastide_api::v1::PathFact;
+use bastide_api::{NodeId, Revision};
+
+use super::*;
+
+fn node(byte: u8, name: &str, kind: Option<PathKind>) -> NodeStatus {
+    NodeStatus {
+        id: NodeId::from_bytes([byte; 16]),
+        name: name.parse().unwrap(),
+        site: "home".parse().unwrap(),
+        address: [100, 72, 0, byte].into(),
+        controller: byte == 1,
+        alive: kind != Some(PathKind::None),
+        path: kind.map(|kind| PathFact { kind, rtt_us: Some(12_345) }),
+        swarm: true,
+    }
+}
+
+#[test]
+fn the_screen_names_paths_relays_services_and_troubles() {
+    let relay = NodeId::from_bytes([1; 16]);
+    let status = Status {
+        node: NodeId::from_bytes([2; 16]),
+        cluster: "demo".parse().unwrap(),
+        revision: Revision(3),
+        controller: true,
+        nodes: vec![
+            node(1, "atlas", Some(PathKind::Direct { to: "203.0.113.10:51820".parse().unwrap() })),
+            node(2, "boreas", None),
+            node(3, "cygnus", Some(PathKind::Relayed { via: relay })),
+        ],
+        stacks: vec![StackStatus {
+            name: "hello".parse().unwrap(),
+            services: vec![ServiceStatus {
+                name: "web".parse().unwrap(),
+                wanted: 3,
+                healthy: 1,
+                tasks: vec![TaskStatus {
+                    node: "atlas".parse().unwrap(),
+                    address: [10, 128, 0, 2].into(),
+                    healthy: true,
+                    reachable: true,
+                }],
+            }],
+        }],
+        troubles: vec!["engine of `cygnus` does not answer: systemctl start docker".to_owned()],
+    };
+    assert_eq!(
+        screen(&status),
+        "\
+cluster demo: 3 of 3 nodes reachable, control plane answers
+
+NODE    SITE  ADDRESS     PATH                       LATENCY  SWARM
+atlas*  home  100.72.0.1  direct 203.0.113.10:51820  12.3 ms  member
+boreas  home  100.72.0.2  this node                  -        member
+cygnus  home  100.72.0.3  relayed by atlas           12.3 ms  member
+
+SERVICE    HEALTHY  ON
+web.hello  1 of 3   atlas
+
+! engine of `cygnus` does not answer: systemctl start docker
+"
+    );
+}

@@ -1,0 +1,80 @@
+//! `bastide up`: the first host of a cluster, or its return.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use bastide_agent::{Handover, NodeSettings};
+use bastide_api::{AddressPlan, ports};
+use serde_json::json;
+
+use crate::cli::{NodeArgs, Up};
+use crate::exit::{Exit, Failure};
+use crate::verbs::{agent_socket, serve, services, ticket};
+use crate::{output, paths};
+
+/// How long the control plane and the agent may take to answer.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Begins a cluster on this host, or starts it again.
+pub async fn run(arguments: Up) -> anyhow::Result<()> {
+    services::require_root("bastide up")?;
+    let node = settings(&arguments.node)?;
+    let plan = plan(&arguments)?;
+    let first = if Path::new(paths::SERVER).join("store.redb").exists() {
+        None
+    } else {
+        services::check_range_is_free(&plan)?;
+        let answer = serve::bootstrap(&arguments, &node, plan).await?;
+        output::note(format!("cluster `{}` begins on this host", arguments.cluster));
+        Some(answer)
+    };
+    let mut running = services::Running::new(arguments.node.foreground);
+    running.start_server().await?;
+    services::wait_for_server(READY_WITHIN).await?;
+    let handover = first.map(|first| Handover { ticket: first.ticket, node });
+    running.start_agent(handover).await?;
+    services::wait_for_agent(READY_WITHIN).await?;
+    let ticket = ticket::create(60).await?;
+    let status = agent_socket::status().await?;
+    output::note(format!("cluster `{}` is up; on another machine, type", status.cluster));
+    output::note("  bastide join -");
+    output::note("and give it this ticket (one machine, 60 minutes):");
+    output::data(ticket);
+    running.wait().await
+}
+
+/// Returns how this host wants to be a node.
+pub fn settings(arguments: &NodeArgs) -> anyhow::Result<NodeSettings> {
+    let name = match &arguments.name {
+        Some(name) => name.clone(),
+        None => services::host_name()?.parse().map_err(|error| {
+            Failure::new(Exit::Usage, format!("the host name cannot name the node: {error}"))
+                .hint("choose one with `--name`")
+        })?,
+    };
+    Ok(NodeSettings {
+        name,
+        site: arguments.site.clone(),
+        public: arguments.public.clone(),
+        routes: arguments.route.clone(),
+        engine: arguments.engine.clone(),
+    })
+}
+
+fn plan(arguments: &Up) -> anyhow::Result<AddressPlan> {
+    let mut plan = AddressPlan::default();
+    if let Some(mesh) = arguments.mesh {
+        plan.mesh = mesh;
+        let dns = mesh.hosts().nth(52).or_else(|| mesh.hosts().last());
+        plan.dns = dns.context("the mesh range holds no address")?;
+    }
+    if let Some(containers) = arguments.containers {
+        plan.containers = containers;
+    }
+    if let Some(mtu) = arguments.mtu {
+        plan.mtu = mtu;
+    }
+    plan.check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    Ok(plan)
+}
