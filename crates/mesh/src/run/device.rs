@@ -21,6 +21,7 @@ use bastide_linux::clock;
 use bastide_linux::tun::{LinkWatch, Tun, TunError};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
+use rustix::rand::GetRandomFlags;
 
 use crate::core::wireguard::{Entropy, Machine, MachineOptions, Roaming};
 
@@ -324,11 +325,19 @@ impl Drop for RingOnDrop {
     }
 }
 
-/// The system's random numbers.
+/// The kernel's random numbers, straight: the generator of aws-lc-rs takes 60 to 300 ms to seed
+/// itself at its first use in a process, which would be the first handshake's latency.
 struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, buffer: &mut [u8]) {
-        aws_lc_rs::rand::fill(buffer).expect("the system's generator is seeded at boot");
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match rustix::rand::getrandom(&mut buffer[filled..], GetRandomFlags::empty()) {
+                Ok(len) => filled += len,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("the kernel has random numbers once it has booted: {error}"),
+            }
+        }
     }
 }
