@@ -1,5 +1,6 @@
 //! The cluster's certificate authority: what it signs, and nothing about whom it trusts.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bastide_api::{CaPin, ClusterId, NodeId, Secret, UnixTime};
@@ -134,42 +135,56 @@ impl Authority {
             ExtendedKeyUsagePurpose::ClientAuth,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
-        self.sign(key, Role::Node, node, usages, validity, serial)
+        let params = self.params(Role::Node, node, usages);
+        self.sign(params, key, validity, serial)
     }
 
-    /// Certifies that `key` is that of the control plane on node `node`, as a TLS server.
-    /// `serial` is drawn by the caller.
+    /// Certifies that `key` is that of the control plane on node `node`, as a TLS server; with
+    /// `addresses` for clients that look for them, which ours do not. `serial` is drawn by the
+    /// caller.
     pub fn sign_controller(
         &self,
         key: &ProvenKey,
         node: NodeId,
+        addresses: &[IpAddr],
         validity: Validity,
         serial: [u8; 16],
     ) -> Issued {
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(key, Role::Controller, node, usages, validity, serial)
+        let mut params = self.params(Role::Controller, node, usages);
+        let addresses = addresses.iter().copied().map(SanType::IpAddress);
+        params.subject_alt_names.extend(addresses);
+        self.sign(params, key, validity, serial)
     }
 
-    fn sign(
+    /// What a certificate says, but for key, serial and times.
+    fn params(
         &self,
-        key: &ProvenKey,
         role: Role,
         node: NodeId,
         usages: Vec<ExtendedKeyUsagePurpose>,
-        validity: Validity,
-        serial: [u8; 16],
-    ) -> Issued {
-        let expires = validity.now.plus(validity.life).min(self.expires);
-        let expires = UnixTime::from_millis(expires.as_secs() * 1000);
+    ) -> CertificateParams {
         let mut params = CertificateParams::default();
-        params.serial_number = Some(serial_number(serial));
-        set_validity(&mut params, validity.now, expires);
         params.distinguished_name = common_name(&node.to_string());
         params.subject_alt_names = vec![uri(&spiffe_id(self.cluster, role, node))];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
+        params
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        key: &ProvenKey,
+        validity: Validity,
+        serial: [u8; 16],
+    ) -> Issued {
+        let expires = validity.now.plus(validity.life).min(self.expires);
+        let expires = UnixTime::from_millis(expires.as_secs() * 1000);
+        params.serial_number = Some(serial_number(serial));
+        set_validity(&mut params, validity.now, expires);
         let issuer = Issuer::new(authority_params(self.cluster), &self.key);
         let certificate = params
             .signed_by(key, &issuer)

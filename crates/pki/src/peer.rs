@@ -230,7 +230,8 @@ impl Roots {
 
     /// Checks that `certificate` proves `claim` at `now`: signed by a living authority without
     /// intermediates, in its time, for this use, not an authority itself, and with exactly one name,
-    /// a SPIFFE id of this cluster and of the role claimed.
+    /// a SPIFFE id of this cluster and of the role claimed. A controller's may hold addresses too,
+    /// which prove nothing.
     ///
     /// The holder's possession of the key is the TLS handshake's to prove.
     pub fn verify(
@@ -259,7 +260,11 @@ impl Roots {
         )
         .map_err(chain)?;
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| PeerError::Format)?;
-        let (cluster, role, node) = only_uri(&parsed)
+        let uri = match claim {
+            Claim::NodeClient | Claim::NodeServer => only_uri(&parsed),
+            Claim::ControllerServer => uri_beside_addresses(&parsed),
+        };
+        let (cluster, role, node) = uri
             .and_then(parse_spiffe_id)
             .filter(|(cluster, _, _)| *cluster == self.cluster)
             .ok_or(PeerError::Name)?;
@@ -327,6 +332,20 @@ fn only_uri<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
         [GeneralName::URI(uri)] => Some(uri),
         _ => None,
     }
+}
+
+/// Returns the certificate's URI, if it has exactly one and no other names but addresses.
+fn uri_beside_addresses<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
+    let names = certificate.subject_alternative_name().ok().flatten()?;
+    let mut found = None;
+    for name in &names.value.general_names {
+        match name {
+            GeneralName::URI(uri) if found.is_none() => found = Some(*uri),
+            GeneralName::IPAddress(_) => {}
+            _ => return None,
+        }
+    }
+    found
 }
 
 pub(crate) fn spiffe_id(cluster: ClusterId, role: Role, node: NodeId) -> String {

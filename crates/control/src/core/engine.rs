@@ -191,6 +191,8 @@ pub struct Context<'c, 's> {
     pub mount: Arc<Mount>,
     /// Who calls.
     pub caller: &'c Caller,
+    /// The token's text, if one calls: for answers that show a caller his own token.
+    pub bearer: Option<&'c Secret<String>>,
     /// Where the request came from.
     pub peer: Peer,
     /// The request's whole path, for lease ids.
@@ -289,6 +291,7 @@ impl<'c, 's> Context<'c, 's> {
             world: self.world,
             mount: Arc::clone(mount),
             caller: self.caller,
+            bearer: self.bearer,
             peer: self.peer,
             path: self.path,
         })

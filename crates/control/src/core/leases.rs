@@ -243,6 +243,7 @@ pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(
         world,
         mount: Arc::clone(mount),
         caller: &Caller::Program,
+        bearer: None,
         peer: Peer::default(),
         path: lease.id.as_str(),
     };

@@ -33,4 +33,5 @@ pub mod reply;
 pub mod request;
 pub mod role;
 pub mod tables;
+pub mod throttle;
 pub mod tokens;

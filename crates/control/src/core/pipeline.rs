@@ -252,6 +252,7 @@ impl Course {
             world,
             mount: Arc::clone(mount),
             caller: &self.caller,
+            bearer: request.token.as_ref(),
             peer: request.peer,
             path: request.path.as_str(),
         };
@@ -325,6 +326,7 @@ impl Course {
             world,
             mount: nowhere(),
             caller: &self.caller,
+            bearer: request.token.as_ref(),
             peer: request.peer,
             path: request.path.as_str(),
         };
@@ -364,6 +366,7 @@ fn admitted(
         world,
         mount: Arc::clone(mount),
         caller: &Caller::Nobody,
+        bearer: None,
         peer: request.peer,
         path: request.path.as_str(),
     };

@@ -33,6 +33,9 @@ pub const FIXED_MOUNTS: &[(&str, &str, &str)] = &[
         "per-token private secret storage",
     ),
     ("auth/token/", "token", "token based credentials"),
+    ("auth/join/", "join", "tickets, with which machines become nodes"),
+    ("mesh/", "mesh", "nodes and the view that they share"),
+    ("cluster/", "cluster", "stacks and the Swarm that runs them"),
 ];
 
 impl Registry {
@@ -43,10 +46,13 @@ impl Registry {
             auths: BTreeMap::new(),
             policies: Memo::default(),
         };
+        this.add_engine(Arc::new(engines::cluster::Cluster));
         this.add_engine(Arc::new(engines::cubbyhole::Cubbyhole));
         this.add_engine(Arc::new(engines::kv1::KvV1));
         this.add_engine(Arc::new(engines::kv2::KvV2));
+        this.add_engine(Arc::new(engines::mesh::Mesh));
         this.add_engine(Arc::new(engines::sys::Sys));
+        this.add_auth(Arc::new(auth::join::Join));
         this.add_auth(Arc::new(auth::token::TokenAuth));
         this.add_auth(Arc::new(auth::userpass::Userpass));
         this

@@ -23,6 +23,8 @@ use crate::run::plane::{Plane, request_id};
 
 /// Largest body, in bytes: twice the largest value.
 const BODY_BYTES_MAX: usize = 2 << 20;
+/// Largest body at the door facing the world, in bytes: a report of some hundred containers.
+const CHANNEL_BODY_BYTES_MAX: usize = 64 << 10;
 /// Deepest JSON.
 const DEPTH_MAX: usize = 32;
 /// Most values in one JSON body.
@@ -51,6 +53,13 @@ impl Door {
         match self {
             Self::Api => true,
             Self::Channel => CHANNEL_PATHS.contains(&path.as_str()),
+        }
+    }
+
+    fn body_bytes_max(self) -> usize {
+        match self {
+            Self::Api => BODY_BYTES_MAX,
+            Self::Channel => CHANNEL_BODY_BYTES_MAX,
         }
     }
 }
@@ -119,6 +128,15 @@ pub async fn serve(
         return hyper::Response::from_parts(parts, Reply::Whole(Full::default()));
     }
     served
+}
+
+/// Answers a source that was refused too often.
+pub fn too_many(wait: Duration) -> hyper::Response<Reply> {
+    let text = "too many joins from this address were refused: try again later";
+    let mut response = Refused::new(StatusCode::TOO_MANY_REQUESTS, text).into_response();
+    let secs = wait.as_secs().max(1);
+    response.headers_mut().insert(RETRY_AFTER, secs.into());
+    response
 }
 
 /// A request that is refused before it is one.
@@ -233,7 +251,7 @@ async fn parse(
             data.remove("list");
             data
         }
-        Operation::Create | Operation::Update | Operation::Patch => fields(body).await?,
+        Operation::Create | Operation::Update | Operation::Patch => fields(door, body).await?,
     };
     if operation == Operation::List {
         path = path.into_folder();
@@ -250,10 +268,10 @@ async fn parse(
     })
 }
 
-async fn fields(body: Incoming) -> Result<Map<String, Value>, Refused> {
+async fn fields(door: Door, body: Incoming) -> Result<Map<String, Value>, Refused> {
     let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
     let limit = Duration::from_secs(BODY_SECS_MAX);
-    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    let read = Limited::new(body, door.body_bytes_max()).collect();
     let read = tokio::time::timeout(limit, read).await.map_err(|_| {
         Refused::new(
             StatusCode::REQUEST_TIMEOUT,

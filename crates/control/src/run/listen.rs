@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,8 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::request::{Identity, Peer};
-use crate::run::http::{self, Door};
+use crate::run::http::{self, Door, Reply};
 use crate::run::plane::Plane;
+use crate::run::sources::Sources;
 
 /// Connections of one listener at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
@@ -55,6 +57,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let sources = Sources::default();
     let mut connections = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -75,14 +78,27 @@ pub async fn serve(
             }
         };
         let _ = socket.set_nodelay(true);
+        let seat = match door {
+            Door::Api => None,
+            Door::Channel => match sources.admit(address.ip()) {
+                Some(seat) => Some(seat),
+                None => continue,
+            },
+        };
         let (plane, stop, security) = (plane.clone(), stop.clone(), security.clone());
+        let sources = sources.clone();
         connections.spawn(async move {
+            let desk = Desk {
+                plane,
+                door,
+                sources,
+            };
             match secured(socket, address, security).await {
-                Ok(Secured::Plain(io, peer)) => connection(io, peer, door, plane, stop).await,
-                Ok(Secured::Tls(io, peer)) => connection(*io, peer, door, plane, stop).await,
+                Ok(Secured::Plain(io, peer)) => connection(io, peer, desk, stop).await,
+                Ok(Secured::Tls(io, peer)) => connection(*io, peer, desk, stop).await,
                 Err(error) => tracing::debug!(cause = %error, "a handshake failed"),
             }
-            drop(place);
+            drop((place, seat));
         });
     }
     let drain = async { while connections.join_next().await.is_some() {} };
@@ -120,17 +136,43 @@ async fn secured(
     Ok(Secured::Tls(Box::new(stream), peer))
 }
 
+/// What the requests of a listener come to.
+#[derive(Clone)]
+struct Desk {
+    plane: Plane,
+    door: Door,
+    sources: Sources,
+}
+
+impl Desk {
+    async fn serve(self, peer: Peer, request: hyper::Request<Incoming>) -> hyper::Response<Reply> {
+        let is_stranger = self.door == Door::Channel && peer.identity.is_none();
+        let source = peer.address.map(|address| address.ip()).filter(|_| is_stranger);
+        if let Some(wait) = source.map(|source| self.sources.wait(source))
+            && !wait.is_zero()
+        {
+            return http::too_many(wait);
+        }
+        let response = http::serve(self.plane, self.door, peer, request).await;
+        if let Some(source) = source
+            && response.status().is_client_error()
+        {
+            self.sources.refused(source);
+        }
+        response
+    }
+}
+
 /// Serves the requests of one connection until it ends or `stop`.
-pub async fn connection(
+async fn connection(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    door: Door,
-    plane: Plane,
+    desk: Desk,
     stop: CancellationToken,
 ) {
     let service = service_fn(move |request| {
-        let plane = plane.clone();
-        async move { Ok::<_, std::convert::Infallible>(http::serve(plane, door, peer, request).await) }
+        let desk = desk.clone();
+        async move { Ok::<_, std::convert::Infallible>(desk.serve(peer, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

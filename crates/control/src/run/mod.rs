@@ -1,10 +1,12 @@
 //! What the control plane does: writer, listeners, audit file, expiry, clock.
 
 pub mod audit_file;
+pub mod channel;
 pub mod clock;
 pub mod dev;
 pub mod http;
 pub mod listen;
 pub mod plane;
 pub mod server;
+pub mod sources;
 pub mod writer;

@@ -178,6 +178,7 @@ impl Plane {
             world: self.world(&facts),
             mount: Arc::clone(mount),
             caller: &Caller::Program,
+            bearer: None,
             peer: Peer::default(),
             path: "",
         };

@@ -35,16 +35,33 @@ pub const VAULT_VERSION: &str = "1.18.3";
 const STORE_FILE: &str = "store.redb";
 
 /// Where a server keeps what it keeps.
-#[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// The folder of the store; made, for its owner alone, if it is missing.
     pub data: PathBuf,
-    /// The seal's key file; made with the store if it is missing. Keep it apart from `data`.
-    pub seal_key: PathBuf,
+    /// The key that the seal opens with.
+    pub seal: SealKey,
     /// The audit file; none: no audit.
     pub audit: Option<PathBuf>,
     /// The cluster's name, as `sys/health` tells it.
     pub cluster_name: String,
+}
+
+/// Where the seal's key comes from.
+pub enum SealKey {
+    /// A file, made with the store if it is missing. Keep it apart from the store.
+    File(PathBuf),
+    /// Whoever started the server read the file, because the server may not.
+    Given(Secret<[u8; 32]>),
+}
+
+impl SealKey {
+    fn open(&self, may_create: bool) -> Result<KeyFileSeal, SealError> {
+        match self {
+            Self::File(path) if may_create => KeyFileSeal::open_or_create(path),
+            Self::File(path) => KeyFileSeal::open(path),
+            Self::Given(key) => Ok(KeyFileSeal::from_key(key.duplicate())),
+        }
+    }
 }
 
 /// Why a server did not start.
@@ -107,11 +124,11 @@ pub fn open(
     let store = Arc::new(RedbStore::open(&config.data.join(STORE_FILE))?);
     narrow(&config.data.join(STORE_FILE)).map_err(folder)?;
     if Barrier::is_initialised(&*store)? {
-        let seal = KeyFileSeal::open(&config.seal_key)?;
+        let seal = config.seal.open(false)?;
         let barrier = Barrier::unseal(&*store, &seal)?;
         return Ok((store, barrier, None));
     }
-    let seal = KeyFileSeal::open_or_create(&config.seal_key)?;
+    let seal = config.seal.open(true)?;
     let (barrier, root) = initialise(&*store, &seal, cluster, None)?;
     Ok((store, barrier, Some(root)))
 }
@@ -274,6 +291,16 @@ impl Server {
         let (plane, stop) = (self.plane.clone(), self.stop.clone());
         self.tasks
             .spawn(listen::serve(listener, security, door, plane, stop));
+    }
+
+    /// Returns what is cancelled when the server stops.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Runs a task until the server stops; it must heed [`Self::stop_token`].
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Stops: accepts nothing new, lets open requests end within seconds, and closes store and

@@ -43,7 +43,7 @@ fn a_node_cannot_pass_for_a_controller_nor_a_controller_for_a_node() {
     ));
     let key = fixture::proven(&Identity::generate());
     let controller =
-        authority.sign_controller(&key, fixture::node(), fixture::for_a_day(), [5; 16]);
+        authority.sign_controller(&key, fixture::node(), &[], fixture::for_a_day(), [5; 16]);
     assert!(
         roots(&authority)
             .verify(&controller.der, Claim::ControllerServer, fixture::now())
@@ -62,6 +62,30 @@ fn a_node_cannot_pass_for_a_controller_nor_a_controller_for_a_node() {
             ..
         })
     ));
+}
+
+#[test]
+fn a_controllers_certificate_may_hold_addresses_and_a_nodes_may_not() {
+    let authority = fixture::authority();
+    let key = fixture::proven(&Identity::generate());
+    let here = [[127, 0, 0, 1].into(), [100, 72, 0, 1].into()];
+    let controller =
+        authority.sign_controller(&key, fixture::node(), &here, fixture::for_a_day(), [5; 16]);
+    let roots = roots(&authority);
+    assert!(
+        roots
+            .verify(&controller.der, Claim::ControllerServer, fixture::now())
+            .is_ok()
+    );
+    let good = spiffe_id(fixture::cluster(), Role::Node, fixture::node());
+    let (roots, der) = odd_certificate(|params| {
+        params.subject_alt_names = vec![name(&good), SanType::IpAddress([127, 0, 0, 1].into())];
+    });
+    assert!(
+        roots
+            .verify(&der, Claim::NodeClient, fixture::now())
+            .is_err()
+    );
 }
 
 #[test]

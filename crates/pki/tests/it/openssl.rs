@@ -48,7 +48,7 @@ fn made(folder: &Path) {
     fs::write(folder.join("ca.pem"), authority.certificate_pem()).unwrap();
     let issued = authority.sign_node(&key, node, validity, [3; 16]);
     fs::write(folder.join("node.pem"), issued.pem).unwrap();
-    let issued = authority.sign_controller(&key, node, validity, [4; 16]);
+    let issued = authority.sign_controller(&key, node, &[[127, 0, 0, 1].into()], validity, [4; 16]);
     fs::write(folder.join("controller.pem"), issued.pem).unwrap();
 }
 
@@ -76,6 +76,11 @@ fn openssl_verifies_certificates_strictly_for_their_purpose_and_no_other() {
         );
     }
     assert!(!verify("sslclient", "controller").status.success());
+    let named = openssl(
+        folder.path(),
+        "verify -x509_strict -CAfile ca.pem -verify_ip 127.0.0.1 controller.pem",
+    );
+    assert!(named.status.success(), "{}", told(&named));
     let own = openssl(folder.path(), "verify -x509_strict -CAfile ca.pem ca.pem");
     assert!(own.status.success(), "{}", told(&own));
 }

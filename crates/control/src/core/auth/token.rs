@@ -35,8 +35,8 @@ impl Engine for TokenAuth {
             (Update, ["create-orphan"]) => create(ctx, call, Kin::Orphan),
             (Read | Update, ["lookup-self"]) => {
                 let token = own(ctx)?;
-                let text = Value::Null;
-                Ok(Answer::data(shown(ctx, &token, text)))
+                let text = own_text(ctx);
+                Ok(Answer::data(shown(ctx, &token, text.into())))
             }
             (Read | Update, ["lookup"]) => match call.fields().text("token")? {
                 Some(text) => {
@@ -48,7 +48,8 @@ impl Engine for TokenAuth {
                 }
                 None => {
                     let token = own(ctx)?;
-                    Ok(Answer::data(shown(ctx, &token, Value::Null)))
+                    let text = own_text(ctx);
+                    Ok(Answer::data(shown(ctx, &token, text.into())))
                 }
             },
             (Update, ["lookup-accessor"]) => {
@@ -57,7 +58,7 @@ impl Engine for TokenAuth {
             }
             (Update, ["renew-self"]) => {
                 let token = own(ctx)?;
-                renew(ctx, call, token, "")
+                renew(ctx, call, token, own_text(ctx))
             }
             (Update, ["renew"]) => match call.fields().text("token")? {
                 Some(text) => {
@@ -68,7 +69,7 @@ impl Engine for TokenAuth {
                 }
                 None => {
                     let token = own(ctx)?;
-                    renew(ctx, call, token, "")
+                    renew(ctx, call, token, own_text(ctx))
                 }
             },
             (Update, ["renew-accessor"]) => {
@@ -119,6 +120,10 @@ fn own(ctx: &Context<'_, '_>) -> Result<Token, Refusal> {
             Err(Refusal::Forbidden("no token was given".to_owned()))
         }
     }
+}
+
+fn own_text<'c>(ctx: &Context<'c, '_>) -> &'c str {
+    ctx.bearer.map_or("", |text| text.expose())
 }
 
 fn named(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<Token>, Refusal> {

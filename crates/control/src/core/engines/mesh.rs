@@ -15,6 +15,7 @@
 
 mod authority;
 mod enrol;
+mod feed;
 mod node;
 mod renew;
 mod routes;
@@ -32,6 +33,7 @@ use crate::core::request::Operation;
 
 pub use authority::{CERTIFICATE_LIFE, is_controller, pin, view_signer};
 pub use enrol::{Admission, Applicant, enrol};
+pub use feed::{Cursor, Feed};
 pub use view::{
     MOUNT, entries, entry, entry_of, list as list_entries, publish, read as read_entry, withdraw,
 };

@@ -1,5 +1,6 @@
 //! The cluster's beginning, its authority, and the certificates of controllers.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bastide_api::{
@@ -26,6 +27,8 @@ pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Most controllers of a cluster, and most addresses of one.
 const CONTROLLERS_MAX: usize = 7;
 const CHANNELS_MAX: usize = 4;
+/// Most addresses in a controller's certificate.
+const ADDRESSES_MAX: usize = 16;
 
 /// What a cluster begins with.
 #[derive(Deserialize)]
@@ -95,6 +98,9 @@ fn described(authority: &Authority, stored: &StoredAuthority) -> Answer {
 #[derive(Deserialize)]
 struct ControllerKey {
     csr: String,
+    /// Where clients reach it that look for addresses in certificates.
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
 }
 
 pub(super) fn certify_controller(
@@ -110,9 +116,12 @@ pub(super) fn certify_controller(
     let asked: ControllerKey = call.parse()?;
     let key =
         ProvenKey::from_request(&asked.csr).map_err(|why| Refusal::invalid(why.to_string()))?;
+    if ADDRESSES_MAX < asked.addresses.len() {
+        return Err(Refusal::invalid("a controller has fewer addresses"));
+    }
     let (authority, _) = load(ctx)?;
     let serial = ctx.entropy().bytes();
-    let issued = authority.sign_controller(&key, node, validity(ctx), serial);
+    let issued = authority.sign_controller(&key, node, &asked.addresses, validity(ctx), serial);
     Ok(Answer::json(json!({
         "certificate": issued.pem,
         "ca": authority.certificate_pem(),

@@ -138,6 +138,7 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         world: ctx.world,
         mount: Arc::clone(mount),
         caller: ctx.caller,
+        bearer: ctx.bearer,
         peer: ctx.peer,
         path: ctx.path,
     };

@@ -1,0 +1,179 @@
+//! Tickets: made, shown, revoked.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bastide_api::{
+    CONTROLLERS_MAX, CaPin, ClusterRecord, NodeId, NodeName, Secret, SiteName, Ticket, TicketId,
+};
+use serde_json::json;
+
+use super::stored::{self, StoredTicket};
+use crate::core::engine::{Call, Caller, Context};
+use crate::core::engines::mesh;
+use crate::core::leases::Owner;
+use crate::core::refusal::Refusal;
+use crate::core::reply::{Answer, Grant};
+
+/// How long a ticket is good if nothing else is said, and at most.
+const TTL_DEFAULT: Duration = Duration::from_secs(3600);
+const TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Most machines that may spend one ticket.
+const USES_MAX: u64 = 256;
+/// How long after its end a ticket still gets the answer again that it got before.
+pub(super) const REPEATED_FOR: Duration = Duration::from_secs(3600);
+
+/// Returns what stands in the store for a secret. The secret is 32 random bytes: nothing slower than
+/// one hash is needed.
+pub(super) fn hash(secret: &[u8; 32]) -> [u8; 32] {
+    let hash = digest(&SHA256, secret);
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+pub(super) fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let fields = call.fields();
+    let ttl = fields.duration("ttl")?.unwrap_or(TTL_DEFAULT);
+    if ttl < Duration::from_secs(1) || TTL_MAX < ttl {
+        return Err(Refusal::invalid("a ticket's ttl is 1 second to 30 days"));
+    }
+    let uses = fields.count("uses")?.unwrap_or(1);
+    let uses = u32::try_from(uses)
+        .ok()
+        .filter(|uses| (1..=USES_MAX).contains(&u64::from(*uses)));
+    let uses =
+        uses.ok_or_else(|| Refusal::invalid(format!("a ticket has 1 to {USES_MAX} uses")))?;
+    let name = parsed::<NodeName>(fields.text("name")?)?;
+    let site = parsed::<SiteName>(fields.text("site")?)?;
+    if name.is_some() && uses != 1 {
+        return Err(Refusal::invalid("a ticket for one name has one use"));
+    }
+    let node = own_node(ctx, call)?;
+    let cluster = mesh::cluster(ctx)?;
+    let pin = mesh::pin(&mut ctx.within(mesh::MOUNT)?)?;
+    let id = TicketId::from_bytes(ctx.entropy().bytes());
+    let secret = Secret::new(ctx.entropy().bytes::<32>());
+    let now = ctx.now();
+    let grant = Grant {
+        ttl: ttl + REPEATED_FOR,
+        ttl_max: ttl + REPEATED_FOR,
+        renewable: false,
+        data: json!({ "ticket": id }),
+    };
+    let owner = match ctx.caller {
+        Caller::Token(token) => Owner::Token(token.id),
+        Caller::Nobody | Caller::Machine(_) | Caller::Program => Owner::Nobody,
+    };
+    let lease = ctx.grant(&format!("auth/join/tickets/{id}"), grant, owner)?;
+    let stored = StoredTicket {
+        format: 1,
+        hash: hash(secret.expose()),
+        created: now,
+        expires: now.plus(ttl),
+        uses,
+        name,
+        site,
+        node,
+        lease: Some(lease),
+    };
+    ctx.save(&stored::ticket(id), &stored)?;
+    let ticket = Ticket {
+        cluster: cluster.id,
+        controllers: addresses(&cluster, node.is_some()),
+        pin: CaPin(pin),
+        id,
+        secret,
+        expires: stored.expires,
+    };
+    Ok(Answer::json(json!({
+        "ticket": ticket.reveal().expose(),
+        "id": id,
+        "expires": stored.expires,
+        "uses": uses,
+    })))
+}
+
+/// Returns the node that a ticket is to give, if the program says so: the controller's own id is
+/// known before it joins.
+fn own_node(ctx: &Context<'_, '_>, call: &Call<'_>) -> Result<Option<NodeId>, Refusal> {
+    let node = parsed::<NodeId>(call.fields().text("node")?)?;
+    match (&node, ctx.caller) {
+        (None, _) | (Some(_), Caller::Program) => Ok(node),
+        (Some(_), Caller::Nobody | Caller::Token(_) | Caller::Machine(_)) => {
+            Err(Refusal::invalid("node ids are given by the cluster"))
+        }
+    }
+}
+
+/// Returns where controllers answer, first addresses first. The controller's own agent asks on
+/// loopback, which works before its host has any other address.
+fn addresses(cluster: &ClusterRecord, is_own: bool) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    let most = cluster.controllers.iter().map(|it| it.channel.len()).max();
+    let nth = |at: usize| {
+        cluster
+            .controllers
+            .iter()
+            .filter_map(move |it| it.channel.get(at).copied())
+    };
+    let first = cluster
+        .controllers
+        .first()
+        .and_then(|it| it.channel.first());
+    if let (true, Some(first)) = (is_own, first) {
+        found.push(SocketAddr::from((Ipv4Addr::LOCALHOST, first.port())));
+    }
+    for address in (0..most.unwrap_or(0)).flat_map(nth) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found.truncate(CONTROLLERS_MAX);
+    found
+}
+
+fn parsed<T: std::str::FromStr>(text: Option<String>) -> Result<Option<T>, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    let text = text.filter(|text| !text.is_empty());
+    text.map(|text| {
+        text.parse()
+            .map_err(|error: T::Err| Refusal::invalid(error.to_string()))
+    })
+    .transpose()
+}
+
+pub(super) fn read(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<Answer, Refusal> {
+    let ticket: Option<StoredTicket> = ctx.load(&stored::ticket(id))?;
+    let ticket = ticket.ok_or(Refusal::Absent)?;
+    Ok(Answer::json(json!({
+        "id": id,
+        "created": ticket.created,
+        "expires": ticket.expires,
+        "uses": ticket.uses,
+        "name": ticket.name,
+        "site": ticket.site,
+        "is_good": 0 < ticket.uses && ctx.now() < ticket.expires,
+    })))
+}
+
+pub(super) fn revoke(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<Answer, Refusal> {
+    let ticket: Option<StoredTicket> = ctx.load(&stored::ticket(id))?;
+    let ticket = ticket.ok_or(Refusal::Absent)?;
+    if let Some(lease) = &ticket.lease {
+        ctx.end(lease)?;
+    }
+    forget(ctx, id)?;
+    Ok(Answer::done())
+}
+
+/// Deletes a ticket and what was answered to those who spent it. May be done twice.
+pub(super) fn forget(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<(), Refusal> {
+    ctx.delete(&stored::ticket(id));
+    let prefix = stored::answers(id);
+    for key in ctx.keys(&prefix)? {
+        ctx.delete(&format!("{prefix}{key}"));
+    }
+    Ok(())
+}

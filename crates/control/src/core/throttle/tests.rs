@@ -1,0 +1,60 @@
+use super::*;
+
+fn source(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_source_that_was_refused_often_must_wait_and_others_need_not() {
+    let (mut throttle, now) = (Throttle::default(), Instant::now());
+    let bad = source("192.0.2.1");
+    for _ in 0..REFUSALS_MAX {
+        assert_eq!(throttle.wait(now, bad), Duration::ZERO);
+        throttle.refused(now, bad);
+    }
+    assert!(Duration::ZERO < throttle.wait(now, bad));
+    assert_eq!(throttle.wait(now, source("192.0.2.2")), Duration::ZERO);
+    let later = now + REFUSAL_EVERY + Duration::from_millis(1);
+    assert_eq!(
+        throttle.wait(later, bad),
+        Duration::ZERO,
+        "one refusal is back in stock"
+    );
+}
+
+#[test]
+fn a_slash_64_counts_as_one_source_and_a_mapped_address_as_ipv4() {
+    assert_eq!(whole(source("2001:db8::1")), whole(source("2001:db8::2:3")));
+    assert_ne!(
+        whole(source("2001:db8::1")),
+        whole(source("2001:db8:0:1::1"))
+    );
+    assert_eq!(whole(source("::ffff:192.0.2.1")), source("192.0.2.1"));
+}
+
+#[test]
+fn what_is_remembered_has_a_bound() {
+    let (mut throttle, now) = (Throttle::default(), Instant::now());
+    for number in 0..=u32::try_from(SOURCES_MAX).unwrap() {
+        throttle.refused(now, IpAddr::V4(number.into()));
+    }
+    assert_eq!(throttle.full_at.len(), SOURCES_MAX);
+}
+
+#[test]
+fn a_source_has_a_bounded_number_of_connections() {
+    let mut connections = Connections::default();
+    let one = source("192.0.2.1");
+    for _ in 0..Connections::SOURCE_MAX {
+        assert!(connections.opened(one));
+    }
+    assert!(!connections.opened(one));
+    assert!(connections.opened(source("192.0.2.2")));
+    connections.closed(one);
+    assert!(connections.opened(one));
+    for _ in 0..Connections::SOURCE_MAX {
+        connections.closed(one);
+    }
+    connections.closed(source("192.0.2.2"));
+    assert!(connections.open.is_empty());
+}

@@ -1,0 +1,246 @@
+//! Keeping the feed in step with the store, and the watches that read it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bastide_api::v1::WatchEvent;
+use bastide_api::{NodeId, Revision, ViewEntries};
+use bastide_pki::{Claim, Roots};
+use bastide_store::{BarrierError, OpenSnapshot};
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ControllerError;
+use crate::core::engines::mesh::{self, Cursor, Feed};
+use crate::core::mounts::MountId;
+use crate::core::reply::Stream;
+use crate::core::request::{Identity, Peer};
+use crate::run::listen::Identify;
+use crate::run::plane::{Plane, Streams};
+
+/// How often a watch without news says that it lives. Watchers give up after 25 s of silence.
+const PING_EVERY: Duration = Duration::from_secs(8);
+/// How long a watcher may take to read what it is sent; then it is dropped, and may come again.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+/// Pieces that wait for a slow watcher. Two: one being written, one after it; what comes meanwhile
+/// stays in the feed, where later changes replace earlier ones.
+const PIECES_MAX: usize = 2;
+/// Most commits that are looked at in one go.
+const COMMITS_MAX: usize = 1024;
+
+/// Keeps the feed in step with the store.
+pub struct Feeder {
+    plane: Plane,
+    mount: MountId,
+    shared: Arc<Shared>,
+    seen: Revision,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    feed: Mutex<Feed>,
+    news: watch::Sender<()>,
+    watches: Mutex<JoinSet<()>>,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    fn feed(&self) -> MutexGuard<'_, Feed> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feeder {
+    /// Reads the view as it is.
+    pub fn start(plane: &Plane, stop: CancellationToken) -> Result<Self, ControllerError> {
+        let (_, mount) = plane
+            .inspect(mesh::MOUNT, |ctx| Ok(ctx.mount.id))
+            .map_err(super::refused("find the mount `mesh/`"))?;
+        let snapshot = snapshot(plane)?;
+        let signer = mesh::view_signer(&snapshot, mount)?.ok_or(ControllerError::NoCluster)?;
+        let view = view(&snapshot, mount)?;
+        let seen = view.revision;
+        let mut feed = Feed::new(plane.barrier().cluster(), signer, view);
+        feed.observe(&plane.facts().borrow());
+        let shared = Shared {
+            feed: Mutex::new(feed),
+            news: watch::channel(()).0,
+            watches: Mutex::default(),
+            stop: stop.clone(),
+        };
+        Ok(Self {
+            plane: plane.clone(),
+            mount,
+            shared: Arc::new(shared),
+            seen,
+            stop,
+        })
+    }
+
+    /// Returns what serves watches from the feed.
+    pub fn streams(&self) -> Watches {
+        Watches(Arc::clone(&self.shared))
+    }
+
+    /// Returns what tells machines apart by their certificates, which were verified in the handshake.
+    pub fn identify(&self, roots: Arc<Roots>) -> Identify {
+        let (plane, shared) = (self.plane.clone(), Arc::clone(&self.shared));
+        Arc::new(move |chain| {
+            let peer = roots.verify(chain.first()?, Claim::NodeClient, plane.now());
+            let node = peer.ok()?.node();
+            let cluster = shared.feed().cluster()?;
+            Some(if mesh::is_controller(&cluster, node) {
+                Identity::Controller(node)
+            } else {
+                Identity::Node(node)
+            })
+        })
+    }
+
+    /// Follows commits and reports until the server stops.
+    pub async fn run(mut self) {
+        let (mut commits, mut facts) = (self.plane.commits(), self.plane.facts());
+        loop {
+            commits.borrow_and_update();
+            if let Err(error) = self.take_commits() {
+                tracing::error!(cause = ?error, "the view cannot be read");
+            }
+            let observed = Arc::clone(&facts.borrow_and_update());
+            self.shared.feed().observe(&observed);
+            self.shared.news.send_replace(());
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = commits.changed() => if changed.is_err() { return },
+                changed = facts.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Takes in what commits since the last look changed of the view.
+    fn take_commits(&mut self) -> Result<(), BarrierError> {
+        let snapshot = snapshot(&self.plane)?;
+        let until = snapshot.revision();
+        while self.seen < until {
+            let Ok(changes) = self.plane.store().changes(self.seen, COMMITS_MAX) else {
+                let view = view(&snapshot, self.mount)?;
+                self.seen = until;
+                self.shared.feed().replace(view);
+                return Ok(());
+            };
+            // What was committed after the snapshot is for the next look.
+            let changes: Vec<_> = changes
+                .into_iter()
+                .filter(|change| change.revision <= until)
+                .collect();
+            let Some(last) = changes.last().map(|change| change.revision) else {
+                self.seen = until;
+                break;
+            };
+            self.take_changes(&snapshot, &changes)?;
+            self.seen = last;
+        }
+        Ok(())
+    }
+
+    fn take_changes(
+        &self,
+        snapshot: &OpenSnapshot,
+        changes: &[bastide_store::Change],
+    ) -> Result<(), BarrierError> {
+        let mut touched = std::collections::BTreeSet::new();
+        let mut revision = Revision(0);
+        for change in changes {
+            let before = touched.len();
+            let entries = change.keys.iter();
+            let entries = entries.filter_map(|key| mesh::entry_of(self.mount, key));
+            let mut any = false;
+            for entry in entries {
+                any = true;
+                touched.insert(entry.to_owned());
+            }
+            if any || before < touched.len() {
+                revision = change.revision;
+            }
+        }
+        let mut changed = Vec::with_capacity(touched.len());
+        for entry in touched {
+            let value = mesh::entry(snapshot, self.mount, &entry)?;
+            changed.push((entry, value));
+        }
+        self.shared.feed().commit(revision, changed);
+        Ok(())
+    }
+}
+
+fn snapshot(plane: &Plane) -> Result<OpenSnapshot, BarrierError> {
+    let snapshot = plane.store().snapshot()?;
+    Ok(OpenSnapshot::new(snapshot, Arc::clone(plane.barrier())))
+}
+
+fn view(snapshot: &OpenSnapshot, mount: MountId) -> Result<ViewEntries, BarrierError> {
+    Ok(ViewEntries {
+        revision: snapshot.revision(),
+        entries: mesh::entries(snapshot, mount)?,
+    })
+}
+
+/// The watches of all connections.
+pub struct Watches(Arc<Shared>);
+
+impl Streams for Watches {
+    fn open(&self, _plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes> {
+        let (pieces, receiver) = mpsc::channel(PIECES_MAX);
+        let Stream::Watch { from } = stream;
+        if let Some(identity) = peer.identity {
+            let mut watches = self
+                .0
+                .watches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            while watches.try_join_next().is_some() {}
+            let cursor = Cursor::after(from);
+            watches.spawn(serve(Arc::clone(&self.0), cursor, identity.node(), pieces));
+        }
+        receiver
+    }
+}
+
+/// Tells one watcher what is new, until it is gone, is no member any more, or reads too slowly.
+async fn serve(shared: Arc<Shared>, mut cursor: Cursor, node: NodeId, pieces: mpsc::Sender<Bytes>) {
+    let mut news = shared.news.subscribe();
+    loop {
+        news.borrow_and_update();
+        let events = {
+            let feed = shared.feed();
+            if !feed.has_node(node) {
+                return;
+            }
+            feed.read(&mut cursor)
+        };
+        if !events.is_empty() && !send(&pieces, &events).await {
+            return;
+        }
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = pieces.closed() => return,
+            changed = news.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(PING_EVERY) => {
+                if !send(&pieces, &[WatchEvent::Ping]).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn send(pieces: &mpsc::Sender<Bytes>, events: &[WatchEvent]) -> bool {
+    let mut lines = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut lines, event).expect("events are plain JSON");
+        lines.push(b'\n');
+    }
+    let sent = pieces.send_timeout(lines.into(), READ_WITHIN).await;
+    sent.is_ok()
+}
