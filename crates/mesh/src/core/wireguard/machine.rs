@@ -353,6 +353,19 @@ impl Machine {
         })
     }
 
+    /// Returns the index that the peer chose for the session in use: what a relay finds in clear in
+    /// each data message to it.
+    pub fn receiver_index(&self, key: &WireGuardKey) -> Option<u32> {
+        let peer = self.peers[self.by_key.get(key)?.place()].as_ref()?;
+        peer.current.as_ref().map(|session| session.sealer.receiver)
+    }
+
+    /// Returns the bytes received from a peer and sent to it.
+    pub fn traffic(&self, key: &WireGuardKey) -> Option<(u64, u64)> {
+        let peer = self.peers[self.by_key.get(key)?.place()].as_ref()?;
+        Some((peer.received_bytes, peer.sent_bytes))
+    }
+
     /// Returns the keys of all peers, in order.
     pub fn peers(&self) -> impl Iterator<Item = WireGuardKey> + '_ {
         self.by_key.keys().copied()

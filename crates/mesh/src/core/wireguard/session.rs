@@ -26,7 +26,8 @@ const PADDING: usize = 16;
 /// The sending half.
 pub struct Sealer {
     key: LessSafeKey,
-    receiver: u32,
+    /// The index that the peer chose: our messages name it.
+    pub receiver: u32,
     counter: u64,
 }
 
