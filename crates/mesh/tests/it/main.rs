@@ -5,5 +5,6 @@
     reason = "tests fail by panicking and say aloud what they skip"
 )]
 
+mod device;
 mod rig;
 mod wireguard;
