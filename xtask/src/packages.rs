@@ -35,13 +35,8 @@ const fn need(
     }
 }
 
-/// What the demo needs.
+/// What the demo needs. A C compiler is not among it: without one, no Rust program links.
 pub const DEMO: &[Need] = &[
-    need(
-        "cc",
-        &["gcc"],
-        "compiles the C and assembler of the cryptographic library",
-    ),
     need(
         "dockerd",
         &["docker.io"],
@@ -50,29 +45,30 @@ pub const DEMO: &[Need] = &[
     need(
         "docker",
         &["docker-cli", "docker.io"],
-        "asks the demo's engines from outside Bastide",
+        "asks those engines from outside Bastide",
     ),
-    need("iptables", &["iptables"], "the engines' firewall"),
+    need("iptables", &["iptables"], "those engines' firewall"),
     need("nft", &["nftables"], "Bastide's firewall"),
-    need(
-        "ip",
-        &["iproute2"],
-        "looks at the demo's networks from outside Bastide",
-    ),
     need(
         "ping",
         &["iputils-ping"],
-        "tests reachability from outside Bastide",
+        "tests the mesh from outside Bastide",
     ),
 ];
 
 /// What the tests need besides.
 pub const TESTS: &[Need] = &[
     need(
+        "ip",
+        &["iproute2"],
+        "makes and looks at networks from outside Bastide",
+    ),
+    need(
         "nsenter",
         &["util-linux"],
         "runs the tests' engines in their networks",
     ),
+    need("sysctl", &["procps"], "looks at the kernel's settings"),
     need(
         "wireguard-go",
         &["wireguard-go"],
@@ -85,13 +81,6 @@ pub const TESTS: &[Need] = &[
         "judges our name server",
     ),
     need("openssl", &["openssl"], "judges our certificates and TLS"),
-    need("curl", &["curl"], "calls the API as a stranger's program"),
-    need(
-        "tcpdump",
-        &["tcpdump"],
-        "looks at the wire from outside Bastide",
-    ),
-    need("python3", &["python3"], "small judges of the tests"),
 ];
 
 /// What the bench needs besides.
