@@ -2,9 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
-
-use rustix::net::sockopt::socket_peercred;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Returns the machine's hostname.
 pub fn hostname() -> String {
@@ -22,8 +20,8 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
 /// Who is at the other end of a Unix socket, as of when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Its process id.
-    pub pid: i32,
+    /// Its process id; `None` if it lives in a PID namespace that we do not see.
+    pub pid: Option<u32>,
     /// Its user id.
     pub uid: u32,
     /// Its group id.
@@ -32,12 +30,26 @@ pub struct Peer {
 
 /// Asks the kernel who is at the other end of a connected Unix socket.
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let credentials = socket_peercred(socket)?;
-    Ok(Peer {
-        pid: credentials.pid.as_raw_nonzero().get(),
-        uid: credentials.uid.as_raw(),
-        gid: credentials.gid.as_raw(),
-    })
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let size = size_of::<libc::ucred>();
+    let mut length = libc::socklen_t::try_from(size).expect("the structure is small");
+    // WHY: rustix has no form of this for a peer in a PID namespace that we do not see, whose
+    // process id is zero.
+    // SAFETY: the pointers are to a structure of the kernel's shape and to its size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let pid = u32::try_from(credentials.pid).ok().filter(|pid| *pid != 0);
+    Ok(Peer { pid, uid: credentials.uid, gid: credentials.gid })
 }
 
 /// A user of the machine.

@@ -390,11 +390,12 @@ impl Lab {
                 let _ = child.wait();
             }
         }
-        if let Some(mut owner) = self.owner.take() {
-            let wait = |owner: &mut Owner| owner.supervisor.wait_for(END_WAIT);
-            if !matches!(wait(&mut owner), Ok(Some(_))) {
-                let _ = owner.supervisor.signal(Signal::KILL);
-                let _ = wait(&mut owner);
+        if let Some(Owner { mut supervisor, life }) = self.owner.take() {
+            // A second way to say it, should the control socket have failed.
+            drop(life);
+            if !matches!(supervisor.wait_for(END_WAIT), Ok(Some(_))) {
+                let _ = supervisor.signal(Signal::KILL);
+                let _ = supervisor.wait_for(END_WAIT);
             }
         } else {
             // The supervisor is another's child: its end shows as the end of the connection.
@@ -531,9 +532,7 @@ fn start(
         life: Connection::new(life),
     };
     let mut why = String::new();
-    let told = File::from(OwnedFd::from(file_write))
-        .write_all(plan.text().as_bytes())
-        .and_then(|()| ready.read_to_string(&mut why));
+    let told = tell(file_write, plan.text()).and_then(|()| ready.read_to_string(&mut why));
     if told.is_err() || why != "ok" {
         let _ = owner.supervisor.signal(Signal::KILL);
         let _ = owner.supervisor.wait();
@@ -550,6 +549,11 @@ fn start(
     let control = UnixStream::connect(state.folder().join("control"))
         .map_err(system("connect to the supervisor"))?;
     Ok((owner, Connection::new(control)))
+}
+
+/// Writes `text` and closes the pipe, which tells the reader that it is whole.
+fn tell(mut pipe: io::PipeWriter, text: &str) -> io::Result<()> {
+    pipe.write_all(text.as_bytes())
 }
 
 fn random_word() -> Result<String, LabError> {

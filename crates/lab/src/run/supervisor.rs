@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -213,6 +213,8 @@ struct Supervisor {
 
 fn make(plan: &Plan, arguments: &Arguments) -> Result<Made, MakeError> {
     mount::make_private()?;
+    // Process ids are those of this PID namespace from now on, so `/proc` must be too.
+    mount::mount("proc", Path::new("/proc"), "")?;
     let operations = operations::operations(plan);
     let mut networks = BTreeMap::new();
     for operation in &operations {
