@@ -127,6 +127,16 @@ impl KeyFileSeal {
         Ok(Self { key: secret })
     }
 
+    /// Takes a key that was read elsewhere: by root, for a server that may not read the file.
+    pub fn from_key(key: Secret<[u8; KEY_BYTES]>) -> Self {
+        Self { key }
+    }
+
+    /// Returns the key, to be handed to such a server.
+    pub fn key(&self) -> &Secret<[u8; KEY_BYTES]> {
+        &self.key
+    }
+
     fn create(path: &Path) -> Result<Self, SealError> {
         let failed = |source| SealError::File {
             operation: "make",
