@@ -20,6 +20,7 @@ impl<T: Zeroize> Secret<T> {
 
 impl<T: Zeroize + Clone> Secret<T> {
     /// Copies the secret into a second custody, zeroised on its own.
+    #[must_use]
     pub fn duplicate(&self) -> Self {
         Self(self.0.clone())
     }
