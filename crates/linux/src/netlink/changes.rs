@@ -1,6 +1,6 @@
 //! A stream of what changed: links, addresses, routes.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -8,7 +8,7 @@ use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{NetlinkError, receive};
+use super::{NetlinkError, borrow, receive};
 use crate::namespace::{self, Namespace};
 
 /// The kernel's multicast groups that are heard: RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE,
@@ -107,6 +107,12 @@ impl Changes {
         registered
             .map(|changes| AsyncChanges { changes })
             .map_err(|error| failed(error.into()))
+    }
+}
+
+impl AsFd for Changes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrow(&self.socket)
     }
 }
 

@@ -327,7 +327,7 @@ impl Drop for RingOnDrop {
 
 /// The kernel's random numbers, straight: the generator of aws-lc-rs takes 60 to 300 ms to seed
 /// itself at its first use in a process, which would be the first handshake's latency.
-struct SystemEntropy;
+pub(super) struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, buffer: &mut [u8]) {

@@ -1,17 +1,32 @@
 //! The mesh of a node: one device, and beside it the path finder and the relay.
 
+mod beside;
+mod keep;
+mod network;
+
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use bastide_api::v1::{PathFact, PathKind};
+use bastide_api::v1::PathFact;
 use bastide_api::{DiscoveryKey, NodeId, Secret, WireGuardKey};
-use ipnet::{IpNet, Ipv4Net};
+use bastide_linux::netlink::NetlinkError;
+use bastide_linux::{clock, file};
+use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
-use super::device::{Alone, Bind, Device, DeviceError, DeviceOptions, Ended};
+use super::device::{
+    Bind, Counters, Device, DeviceError, DeviceOptions, Ended, Handle, SystemEntropy,
+};
+use crate::core::path::{Exclude, FinderOptions, NatMapping, Node, NodeOptions, PeerRecord, Why};
+use crate::core::relay::{Quota, RelayStatus};
 use crate::core::wireguard::Roaming;
+
+use beside::{Beside, Outputs};
+use network::Network;
 
 /// What a node's mesh starts from.
 pub struct MeshConfig {
@@ -46,10 +61,38 @@ pub struct PeerSpec {
     pub discovery: DiscoveryKey,
     /// What it may send from, and what is sent to it.
     pub allowed: Vec<Ipv4Net>,
-    /// Where its mesh port may be reached, best first.
+    /// Where its mesh port may be reached, best first; more than 16 are not looked at.
     pub candidates: Vec<SocketAddr>,
     /// Whether its operator declared it reachable from everywhere.
     pub relay: bool,
+}
+
+/// What is known of a peer.
+#[derive(Debug, Clone)]
+pub struct PeerReport {
+    /// How it is reached.
+    pub path: PathFact,
+    /// Why not directly; `None` if it is.
+    pub why: Option<Why>,
+    /// Bytes of authenticated messages from it.
+    pub received_bytes: u64,
+    /// Bytes of messages to it.
+    pub sent_bytes: u64,
+    /// When the last handshake was completed.
+    pub last_handshake: Option<Instant>,
+}
+
+/// What is known of the mesh.
+#[derive(Debug, Clone)]
+pub struct MeshReport {
+    /// The peers.
+    pub peers: BTreeMap<NodeId, PeerReport>,
+    /// What this node's NAT does.
+    pub nat: NatMapping,
+    /// What this node has relayed for others.
+    pub relay: RelayStatus,
+    /// What the device has counted.
+    pub counters: Counters,
 }
 
 /// Why the mesh could not be started.
@@ -61,98 +104,163 @@ pub enum MeshError {
     /// The device's thread ended at once.
     #[error(transparent)]
     Ended(#[from] Ended),
+    /// The host's addresses cannot be watched.
+    #[error("could not watch the host's addresses")]
+    Network(#[from] NetlinkError),
+    /// The folder.
+    #[error("could not {operation} `{}`", path.display())]
+    State {
+        /// What was tried, in the imperative.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread.
+    #[error("could not start a thread")]
+    Thread(#[source] io::Error),
 }
 
-/// A node's mesh. Dropping it ends it.
+/// A node's mesh. Dropping it ends it and removes the interface.
 pub struct Mesh {
-    device: Mutex<Option<Device<Alone>>>,
-    endpoints: watch::Sender<Vec<SocketAddr>>,
+    handle: Handle<Beside>,
+    outputs: Arc<Outputs>,
+    network: Network,
+    device: Mutex<Option<Device<Beside>>>,
 }
 
 impl Mesh {
-    /// Makes the interface, binds the port and starts the device's thread.
+    /// Makes the interface, binds the port and starts the mesh's two threads, all in the calling
+    /// thread's network namespace.
     pub async fn start(config: MeshConfig) -> Result<Self, MeshError> {
+        let state = &config.state;
+        file::create_private_dir(state).map_err(|source| MeshError::State {
+            operation: "make",
+            path: state.clone(),
+            source,
+        })?;
+        let first_stamp = keep::first_stamp(&state.join("discovery-stamp"), clock::wall())?;
+        let last_good = keep::LastGood::open(state.join("last-good"))?;
+        let options = NodeOptions {
+            finder: FinderOptions {
+                node: config.node,
+                discovery_key: config.discovery_key,
+                first_stamp,
+                public: config.public,
+                exclude: Exclude(config.exclude),
+            },
+            quota: Quota::default(),
+        };
+        let node = Node::new(Instant::now(), options, Box::new(SystemEntropy));
+        let outputs = Arc::new(Outputs::new(node.finder().endpoints().to_vec(), last_good));
         let device = Device::start(
             DeviceOptions {
                 interface: config.interface,
                 port: config.port,
                 mtu: Some(config.mtu),
-                roaming: Roaming::On,
+                roaming: Roaming::Off,
                 bind: Bind::Always,
-                floor: None,
+                floor: Some(state.join("handshake-stamp")),
             },
-            Alone,
+            Beside::new(node, Arc::clone(&outputs)),
         )?;
+        let handle = device.handle();
         let key = config.private_key;
-        let set = device.handle();
-        set.ask(move |parts| parts.machine.set_private_key(parts.now, Some(key)))
+        handle
+            .ask(move |parts| parts.machine.set_private_key(parts.now, Some(key)))
             .await?;
-        let (endpoints, _) = watch::channel(config.public);
+        let name = device.interface().to_owned();
+        let network = Network::start(name, handle.clone(), Arc::clone(&outputs))?;
         Ok(Self {
+            handle,
+            outputs,
+            network,
             device: Mutex::new(Some(device)),
-            endpoints,
         })
     }
 
-    /// Makes the peers exactly these. May be called as often as anything changes.
+    /// Makes the peers exactly these. May be called as often as anything changes; what is known of
+    /// peers that stay is kept.
     pub fn set_peers(&self, peers: Vec<PeerSpec>) {
-        let device = self.device.lock().expect("no holder of this lock panics");
-        let Some(device) = device.as_ref() else {
-            return;
+        let last_good = self.outputs.last_good();
+        let record = |peer: PeerSpec| PeerRecord {
+            last_good: last_good.get(&peer.node).copied(),
+            node: peer.node,
+            wireguard: peer.wireguard,
+            discovery: peer.discovery,
+            allowed: peer.allowed,
+            candidates: peer.candidates,
+            is_public: peer.relay,
         };
-        let result = device.handle().call(move |parts| {
-            let wanted: Vec<_> = peers.iter().map(|peer| peer.wireguard).collect();
-            let gone: Vec<_> = parts
-                .machine
-                .peers()
-                .filter(|key| !wanted.contains(key))
-                .collect();
-            for key in gone {
-                parts.machine.remove_peer(&key);
-            }
-            for peer in peers {
-                let key = peer.wireguard;
-                if let Err(error) = parts.machine.add_peer(key) {
-                    tracing::debug!(node = %peer.node, %error, "a peer was refused");
-                    continue;
-                }
-                for net in peer.allowed {
-                    let _ = parts.machine.allow(&key, IpNet::V4(net));
-                }
-                let known = parts.machine.peer(&key).and_then(|peer| peer.endpoint);
-                if let (None, Some(first)) = (known, peer.candidates.first()) {
-                    let _ = parts.machine.set_endpoint(parts.now, &key, Some(*first));
-                }
-            }
+        let records: Vec<PeerRecord> = peers.into_iter().map(record).collect();
+        self.outputs.retain(&records);
+        let set = self.handle.call(move |parts| {
+            let (now, node) = (parts.now, &mut parts.companion.node);
+            node.set_peers(now, parts.machine, &records);
         });
-        if result.is_err() {
+        if set.is_err() {
             tracing::error!("the mesh device has ended");
         }
     }
 
-    /// Returns how each peer is reached.
+    /// Returns how each peer is reached; nothing once the device has ended.
     pub fn paths(&self) -> BTreeMap<NodeId, PathFact> {
-        let _ = PathKind::None;
-        BTreeMap::new()
+        let paths = self.handle.call(|parts| parts.companion.node.paths());
+        paths.unwrap_or_default()
     }
 
-    /// Returns where this node's port may be reached, to be published to its peers.
+    /// Returns where this node's port may be reached, best first, to be published to its peers.
     pub fn endpoints(&self) -> watch::Receiver<Vec<SocketAddr>> {
-        self.endpoints.subscribe()
+        self.outputs.endpoints.subscribe()
     }
 
     /// Something about the host's network changed: looks at its addresses and probes its paths now.
-    pub fn network_changed(&self) {}
+    /// Changes of addresses are noticed without this.
+    pub fn network_changed(&self) {
+        self.network.look();
+    }
 
-    /// Ends the device's thread and removes the interface.
+    /// Returns what is known of the mesh, or nothing once the device has ended.
+    pub fn report(&self) -> Option<MeshReport> {
+        let report = self.handle.call(|parts| {
+            let node = &parts.companion.node;
+            let paths = node.paths();
+            let peers = paths.into_iter().filter_map(|(id, path)| {
+                let status = parts.machine.peer(&node.key(id)?)?;
+                let report = PeerReport {
+                    path,
+                    why: node.finder().why(id),
+                    received_bytes: status.received_bytes,
+                    sent_bytes: status.sent_bytes,
+                    last_handshake: status.last_handshake,
+                };
+                Some((id, report))
+            });
+            MeshReport {
+                peers: peers.collect(),
+                nat: node.finder().nat_mapping(),
+                relay: node.relay().status(),
+                counters: *parts.counters,
+            }
+        });
+        report.ok()
+    }
+
+    /// Ends the mesh's threads and removes the interface. Cancel safe: what was begun is finished.
     pub async fn stop(&self) {
+        self.network.stop();
         let device = self
             .device
             .lock()
-            .expect("no holder of this lock panics")
+            .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(device) = device {
-            let _ = tokio::task::spawn_blocking(move || device.stop()).await;
+            let ended = tokio::task::spawn_blocking(move || device.stop()).await;
+            if let Err(error) = ended {
+                tracing::error!(%error, "the mesh device did not end as told");
+            }
         }
     }
 }

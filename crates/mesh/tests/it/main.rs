@@ -6,5 +6,6 @@
 )]
 
 mod device;
+mod nodes;
 mod rig;
 mod wireguard;

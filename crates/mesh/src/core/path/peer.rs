@@ -321,16 +321,18 @@ impl Peer {
 
     /// The host's network changed; `is_moved` says that its addresses are others now.
     pub fn handle_network_change(&mut self, now: Instant, is_moved: bool) {
+        if is_moved {
+            self.check.hurry();
+        }
         self.check.hasten(now);
         if is_moved {
             self.budget.forget_destinations();
-            self.check.hurry();
             for candidate in self.candidates.values_mut() {
                 candidate.asked = 0;
             }
             self.search.begin(now);
         } else if !self.is_direct() {
-            self.search.begin(now);
+            self.search.renew(now);
         }
     }
 

@@ -72,8 +72,11 @@ impl Peer {
             return;
         };
         candidate.added = now;
-        if selected {
-            candidate.peer_selected = Some(now);
+        let is_news = selected && candidate.peer_selected.replace(now).is_none();
+        if is_news && is_direct {
+            // It has moved, perhaps: then what we use will not answer, and this will.
+            self.check.hurry();
+            self.check.hasten(now);
         }
         let wants = !is_direct || is_doubtful || (selected && follows) || candidate.asked == 0;
         let is_asked = candidate

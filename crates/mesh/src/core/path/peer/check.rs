@@ -1,5 +1,6 @@
 //! Is the selected way still good? Asked every few seconds, and given up when nothing answers.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::finder::{PATIENCE, PING_ACTIVE, PING_IDLE, TRUST};
@@ -36,7 +37,7 @@ impl Check {
 
     /// Asks now, unless that was done within the last retry time.
     pub fn hasten(&mut self, now: Instant) {
-        let earliest = self.last_asked.map_or(now, |asked| asked + RETRY);
+        let earliest = self.last_asked.map_or(now, |asked| asked + self.retry());
         self.due = self.due.min(earliest.max(now));
     }
 
@@ -117,9 +118,23 @@ impl Peer {
             }
         }
         let is_doubtful = self.check.is_doubtful(now);
+        if is_doubtful && let Some(address) = self.answered_meanwhile(way) {
+            self.select(now, shared, Way::Direct(address));
+            return;
+        }
         if let Some(reach) = shared.reach.get_mut(&self.id) {
             reach.is_doubtful = is_doubtful;
         }
+    }
+
+    /// Returns the nearest address that has answered since the selected way has not.
+    fn answered_meanwhile(&self, way: Way) -> Option<SocketAddr> {
+        let since = self.check.unanswered?;
+        let answered = self.candidates.iter().filter_map(|(address, candidate)| {
+            let (rtt, at) = candidate.good?;
+            (way != Way::Direct(*address) && since <= at).then_some((rtt, *address))
+        });
+        answered.min().map(|(_, address)| address)
     }
 
     /// How long between two questions on the selected way.
