@@ -258,4 +258,4 @@ fn ipv6(bytes: &[u8]) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::core) mod tests;

@@ -390,7 +390,11 @@ impl Lab {
                 let _ = child.wait();
             }
         }
-        if let Some(Owner { mut supervisor, life }) = self.owner.take() {
+        if let Some(Owner {
+            mut supervisor,
+            life,
+        }) = self.owner.take()
+        {
             // A second way to say it, should the control socket have failed.
             drop(life);
             if !matches!(supervisor.wait_for(END_WAIT), Ok(Some(_))) {

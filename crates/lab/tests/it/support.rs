@@ -18,9 +18,19 @@ pub fn can_run(programs: &[&str]) -> bool {
     if !rustix::process::geteuid().is_root() {
         missing.push("root");
     }
-    let path = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let path = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
     for program in programs {
-        if !path.iter().any(|folder| PathBuf::from(folder).join(program).exists()) {
+        if !path
+            .iter()
+            .any(|folder| PathBuf::from(folder).join(program).exists())
+        {
             missing.push(program);
         }
     }
