@@ -1,26 +1,28 @@
 //! A UDP socket that moves datagrams in batches: one call for up to [`BATCH_MAX`] of them.
 
 mod address;
+mod send;
+mod train;
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
-use crate::batch::{BATCH_MAX, Outgoing, Received, Slots};
+use crate::batch::{BATCH_MAX, Received, Slots};
 
-use address::{Address, Control, local_of};
+use address::{Address, Control, local_of, segment_size_of};
+use train::Abilities;
+
+pub use send::SendReport;
+pub use train::Offload;
 
 /// Bytes of each socket buffer: what a gigabit brings in 50 ms, as other userspace WireGuards have
 /// it. The usual 212 KiB lose datagrams whenever the reader sleeps for a few ticks.
 const BUFFER_BYTES: usize = 7 << 20;
-
-/// How long a send waits for room in the socket's buffer before the datagram is dropped.
-const SEND_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -56,21 +58,14 @@ pub struct UdpSocket {
     socket: OwnedFd,
     family: Family,
     port: u16,
+    /// Whether trains are sent: switched off for good when the kernel refuses one.
+    segments: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Both,
     V4,
-}
-
-/// What a send came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SendReport {
-    /// Datagrams that the kernel took.
-    pub sent: usize,
-    /// Datagrams that it refused: no route, no room, a filter.
-    pub refused: usize,
 }
 
 impl UdpSocket {
@@ -151,11 +146,30 @@ impl UdpSocket {
         let port = SocketAddr::try_from(bound)
             .map_err(|errno| failed(errno.into()))?
             .port();
-        Ok(Self {
+        let socket = Self {
             socket,
             family,
             port,
-        })
+            segments: AtomicBool::new(false),
+        };
+        socket.set_offload(Offload::Auto);
+        Ok(socket)
+    }
+
+    /// Uses trains where this kernel does them well, or never. Best effort, as they only save time.
+    pub fn set_offload(&self, offload: Offload) {
+        let able = match offload {
+            Offload::Auto => Abilities::of_this_kernel(),
+            Offload::Off => Abilities {
+                segment: false,
+                coalesce: false,
+            },
+        };
+        let coalesce = libc::c_int::from(able.coalesce);
+        if let Err(error) = set_option(&self.socket, libc::SOL_UDP, libc::UDP_GRO, coalesce) {
+            tracing::debug!(port = self.port, %error, "datagrams come one by one");
+        }
+        self.segments.store(able.segment, Ordering::Relaxed);
     }
 
     /// Returns the port that is bound.
@@ -175,14 +189,20 @@ impl UdpSocket {
         })
     }
 
-    /// Reads the datagrams that wait, up to one for each slot, and appends them to `received`.
-    /// Never waits; a datagram longer than its slot is dropped.
-    pub fn receive(&self, slots: &mut Slots, received: &mut Vec<Received>) -> io::Result<()> {
+    /// Reads the datagrams that wait, into the first `slots_max` slots, and appends them to
+    /// `received`: one for each slot, or several where the kernel hands over a train. Never waits; a
+    /// datagram longer than its slot is dropped.
+    pub fn receive(
+        &self,
+        slots: &mut Slots,
+        slots_max: usize,
+        received: &mut Vec<Received>,
+    ) -> io::Result<()> {
         let mut addresses = [Address::ZERO; BATCH_MAX];
         let mut controls = [Control::ZERO; BATCH_MAX];
         let mut parts = [EMPTY_PART; BATCH_MAX];
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH_MAX];
-        let count = slots.count();
+        let count = slots.count().min(slots_max);
         for slot in 0..count {
             let space = slots.space(slot);
             parts[slot] = libc::iovec {
@@ -229,148 +249,16 @@ impl UdpSocket {
                 continue;
             };
             let len = usize::try_from(message.msg_len).expect("a datagram is below 64 KiB");
-            received.push(Received {
+            let local = local_of(&message.msg_hdr);
+            let size = segment_size_of(&message.msg_hdr).unwrap_or(0);
+            received.extend(train::cut(start, len, size).map(|range| Received {
                 slot,
-                range: start..start + len,
+                range,
                 from,
-                local: local_of(&message.msg_hdr),
-            });
+                local,
+            }));
         }
         Ok(())
-    }
-
-    /// Sends datagrams that lie in slots, in order. One that the kernel refuses is skipped; one that
-    /// it refuses because of its source address is sent without it.
-    pub fn send(&self, slots: &Slots, outgoing: &[Outgoing]) -> SendReport {
-        let mut report = SendReport::default();
-        for chunk in outgoing.chunks(BATCH_MAX) {
-            self.send_chunk(slots, chunk, &mut report);
-        }
-        report
-    }
-
-    fn send_chunk(&self, slots: &Slots, chunk: &[Outgoing], report: &mut SendReport) {
-        let mut addresses = [Address::ZERO; BATCH_MAX];
-        let mut controls = [Control::ZERO; BATCH_MAX];
-        let mut parts = [EMPTY_PART; BATCH_MAX];
-        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::zeroed() }; BATCH_MAX];
-        let mut count = 0;
-        for datagram in chunk {
-            let Some((address, len)) = Address::write(self.family, datagram.to) else {
-                report.refused += 1;
-                continue;
-            };
-            let bytes = slots.bytes(datagram.slot, datagram.range.clone());
-            addresses[count] = address;
-            parts[count] = libc::iovec {
-                iov_base: bytes.as_ptr().cast_mut().cast(),
-                iov_len: bytes.len(),
-            };
-            let message = fill(
-                &mut messages[count],
-                &raw mut addresses[count],
-                &raw mut parts[count],
-            );
-            message.msg_namelen = len;
-            if let Some((control, len)) = datagram
-                .local
-                .and_then(|local| Control::source(self.family, local))
-            {
-                controls[count] = control;
-                message.msg_control = (&raw mut controls[count]).cast();
-                message.msg_controllen = len as _;
-            }
-            count += 1;
-        }
-        let mut next = 0;
-        while next < count {
-            let rest = &mut messages[next..count];
-            // WHY: one call for many datagrams has no safe wrapper among our dependencies.
-            // SAFETY: `rest` are headers whose bytes are all initialised; each points to an address,
-            // perhaps a control buffer, and an I/O vector that live until the call returns, and each
-            // vector to bytes that `slots` holds; the kernel only reads them.
-            let sent = unsafe {
-                libc::sendmmsg(
-                    self.socket.as_raw_fd(),
-                    rest.as_mut_ptr().cast(),
-                    u32::try_from(rest.len()).expect("at most BATCH_MAX"),
-                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-                )
-            };
-            if let Ok(sent) = usize::try_from(sent) {
-                report.sent += sent;
-                next += sent;
-                continue;
-            }
-            let error = io::Error::last_os_error();
-            // SAFETY: zeroed and filled above.
-            let first = unsafe { rest[0].assume_init_mut() };
-            if !first.msg_hdr.msg_control.is_null() && no_such_source(&error) {
-                first.msg_hdr.msg_control = std::ptr::null_mut();
-                first.msg_hdr.msg_controllen = 0;
-            } else if !self.may_retry(&error) {
-                // The call fails with the first datagram's error: leave that one out.
-                report.refused += 1;
-                next += 1;
-            }
-        }
-    }
-
-    /// Waits for room in the buffer, if that is what was missing.
-    fn may_retry(&self, error: &io::Error) -> bool {
-        match error.kind() {
-            io::ErrorKind::Interrupted => true,
-            io::ErrorKind::WouldBlock => {
-                let mut room = [PollFd::new(&self.socket, PollFlags::OUT)];
-                let patience = Timespec {
-                    tv_sec: 0,
-                    tv_nsec: SEND_PATIENCE.subsec_nanos().into(),
-                };
-                poll(&mut room, Some(&patience)).is_ok_and(|ready| ready > 0)
-            }
-            _ => false,
-        }
-    }
-
-    /// Sends one datagram, from one of our addresses or from where the kernel chooses.
-    pub fn send_to(
-        &self,
-        to: SocketAddr,
-        local: Option<IpAddr>,
-        datagram: &[u8],
-    ) -> io::Result<()> {
-        let Some((mut address, address_len)) = Address::write(self.family, to) else {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        };
-        let mut control = local.and_then(|local| Control::source(self.family, local));
-        let mut part = libc::iovec {
-            iov_base: datagram.as_ptr().cast_mut().cast(),
-            iov_len: datagram.len(),
-        };
-        let mut message = MaybeUninit::<libc::mmsghdr>::zeroed();
-        let header = fill(&mut message, &raw mut address, &raw mut part);
-        header.msg_namelen = address_len;
-        if let Some((control, len)) = &mut control {
-            header.msg_control = (&raw mut *control).cast();
-            header.msg_controllen = *len as _;
-        }
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        loop {
-            // WHY: the safe wrapper has no control message for a source address.
-            // SAFETY: the header points to an address, perhaps a control buffer, and an I/O vector
-            // over `datagram`, which all live until the call returns; the kernel only reads them.
-            let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), header, flags) };
-            if sent >= 0 {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
-            if !header.msg_control.is_null() && no_such_source(&error) {
-                header.msg_control = std::ptr::null_mut();
-                header.msg_controllen = 0;
-            } else if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
     }
 }
 
@@ -436,14 +324,6 @@ fn fill(
     header.msg_iov = part;
     header.msg_iovlen = 1;
     header
-}
-
-/// The address that a datagram was to be sent from is not ours any more.
-fn no_such_source(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::EHOSTUNREACH)
-    )
 }
 
 #[cfg(test)]

@@ -81,18 +81,18 @@ fn family_number(family: libc::c_int) -> libc::sa_family_t {
 }
 
 /// Room for the control messages of one datagram.
-#[repr(C, align(8))]
+#[repr(transparent)]
 #[derive(Clone, Copy)]
-pub(super) struct Control([u8; Control::LEN]);
+pub(super) struct Control([u64; Control::LEN / 8]);
 
 impl Control {
-    /// One `in6_pktinfo`, the larger of the two, with its header.
-    pub(super) const LEN: usize = 40;
-    pub(super) const ZERO: Self = Self([0; Self::LEN]);
+    /// One `in6_pktinfo`, the larger of the two, and one segment size, each with its header.
+    pub(super) const LEN: usize = 64;
+    pub(super) const ZERO: Self = Self([0; Self::LEN / 8]);
 
-    /// Writes the message that sets a datagram's source, and its length.
-    pub(super) fn source(family: Family, local: IpAddr) -> Option<(Self, usize)> {
-        let mut control = Self::ZERO;
+    /// Writes the first message, the datagram's source, and returns its length: 0 if a socket of
+    /// this family cannot have that source.
+    pub(super) fn put_source(&mut self, family: Family, local: IpAddr) -> usize {
         match (family, local) {
             (Family::V4, IpAddr::V4(v4)) => {
                 let info = libc::in_pktinfo {
@@ -102,10 +102,9 @@ impl Control {
                     },
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 };
-                let len = control.put(libc::IPPROTO_IP, libc::IP_PKTINFO, info);
-                Some((control, len))
+                self.put(0, libc::IPPROTO_IP, libc::IP_PKTINFO, info)
             }
-            (Family::V4, IpAddr::V6(_)) => None,
+            (Family::V4, IpAddr::V6(_)) => 0,
             (Family::Both, _) => {
                 let ip = match local {
                     IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -117,25 +116,36 @@ impl Control {
                     },
                     ipi6_ifindex: 0,
                 };
-                let len = control.put(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
-                Some((control, len))
+                self.put(0, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info)
             }
         }
     }
 
-    /// Writes one message and returns its length.
-    fn put<T: Copy>(&mut self, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    /// Writes, behind `at` bytes of messages, the size of a train's datagrams; returns its length.
+    pub(super) fn put_segment(&mut self, at: usize, size: u16) -> usize {
+        self.put(at, libc::SOL_UDP, libc::UDP_SEGMENT, size)
+    }
+
+    /// Writes one message at an offset and returns its length.
+    fn put<T: Copy>(
+        &mut self,
+        at: usize,
+        level: libc::c_int,
+        kind: libc::c_int,
+        value: T,
+    ) -> usize {
         let size = u32::try_from(size_of::<T>()).expect("a few bytes");
         // SAFETY: CMSG_SPACE only calculates.
         let len = usize::try_from(unsafe { libc::CMSG_SPACE(size) }).expect("a few bytes");
-        assert!(len <= Self::LEN, "room is made for the largest message");
+        let (at, end) = (at.div_ceil(8), at.div_ceil(8) + len.div_ceil(8));
+        let room = &mut self.0[at..end];
         // SAFETY: CMSG_LEN only calculates.
         let cmsg_len = unsafe { libc::CMSG_LEN(size) };
-        let header = self.0.as_mut_ptr().cast::<libc::cmsghdr>();
-        // WHY: control messages have no safe writer for this type among our dependencies.
-        // SAFETY: the buffer is aligned to 8 and has `len` bytes, which is a header and the value
-        // after it by the definition of CMSG_SPACE; CMSG_DATA points behind that header, and the
-        // value is written without an assumption about its alignment.
+        let header = room.as_mut_ptr().cast::<libc::cmsghdr>();
+        // WHY: control messages have no safe writer for these types among our dependencies.
+        // SAFETY: `room` is aligned to 8 and has `len` bytes, which is a header and the value after
+        // it by the definition of CMSG_SPACE; CMSG_DATA points behind that header, and the value is
+        // written without an assumption about its alignment.
         unsafe {
             (*header).cmsg_len = cmsg_len as _;
             (*header).cmsg_level = level;
@@ -146,31 +156,50 @@ impl Control {
     }
 }
 
+/// Reads the size of the datagrams in a train; `None` if it is a lone datagram.
+pub(super) fn segment_size_of(message: &libc::msghdr) -> Option<usize> {
+    find(message, |level, kind, data| {
+        if (level, kind) != (libc::SOL_UDP, libc::UDP_GRO) {
+            return None;
+        }
+        // SAFETY: the kernel puts one int behind a header of this kind.
+        let size = unsafe { data.cast::<libc::c_int>().read_unaligned() };
+        usize::try_from(size).ok()
+    })
+}
+
 /// Reads which of our addresses a datagram was sent to.
 pub(super) fn local_of(message: &libc::msghdr) -> Option<IpAddr> {
+    find(message, |level, kind, data| match (level, kind) {
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            // SAFETY: the kernel puts one `in6_pktinfo` behind a header of this kind.
+            let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+            let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4))
+        }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            // SAFETY: the kernel puts one `in_pktinfo` behind a header of this kind.
+            let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+            Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into())
+        }
+        _ => None,
+    })
+}
+
+/// Shows the control messages of a datagram to `pick` until it takes one: level, type, data.
+fn find<T>(
+    message: &libc::msghdr,
+    pick: impl Fn(libc::c_int, libc::c_int, *const u8) -> Option<T>,
+) -> Option<T> {
     // SAFETY: the kernel has filled the control buffer that the header names, and its length.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a whole header in the buffer.
         let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        if (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
-            // SAFETY: the kernel puts one `in6_pktinfo` behind a header of this kind.
-            let info: libc::in6_pktinfo = unsafe {
-                libc::CMSG_DATA(header)
-                    .cast::<libc::in6_pktinfo>()
-                    .read_unaligned()
-            };
-            let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            return Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4));
-        }
-        if (level, kind) == (libc::IPPROTO_IP, libc::IP_PKTINFO) {
-            // SAFETY: the kernel puts one `in_pktinfo` behind a header of this kind.
-            let info: libc::in_pktinfo = unsafe {
-                libc::CMSG_DATA(header)
-                    .cast::<libc::in_pktinfo>()
-                    .read_unaligned()
-            };
-            return Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+        // SAFETY: CMSG_DATA only calculates from a valid header.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        if let Some(picked) = pick(level, kind, data) {
+            return Some(picked);
         }
         // SAFETY: `header` is a header of this message's control buffer.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };

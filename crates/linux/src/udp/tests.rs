@@ -1,7 +1,11 @@
+use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
+use crate::batch::Outgoing;
 
 fn wait_readable(socket: &UdpSocket) {
     let mut fds = [PollFd::new(socket, PollFlags::IN)];
@@ -22,7 +26,7 @@ fn receive(socket: &UdpSocket, slots: &mut Slots, count: usize) -> Vec<(Vec<u8>,
     while all.len() < count {
         wait_readable(socket);
         batch.clear();
-        socket.receive(slots, &mut batch).unwrap();
+        socket.receive(slots, BATCH_MAX, &mut batch).unwrap();
         for one in &batch {
             all.push((slots.bytes(one.slot, one.range.clone()).to_vec(), one.from));
         }
@@ -97,7 +101,9 @@ fn nothing_to_receive_is_no_error_and_no_wait() {
     let mut slots = Slots::new(4, 0, 100, 0);
     let mut received = Vec::new();
     let begun = Instant::now();
-    socket.receive(&mut slots, &mut received).unwrap();
+    socket
+        .receive(&mut slots, BATCH_MAX, &mut received)
+        .unwrap();
     assert!(received.is_empty() && begun.elapsed() < Duration::from_secs(1));
 }
 
@@ -167,7 +173,7 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
             .unwrap();
         wait_readable(&b);
         let mut received = Vec::new();
-        b.receive(&mut slots, &mut received).unwrap();
+        b.receive(&mut slots, BATCH_MAX, &mut received).unwrap();
         assert_eq!(received[0].local, Some(asked));
 
         b.send_to(received[0].from, received[0].local, b"I")
@@ -200,5 +206,38 @@ fn an_address_that_is_not_ours_any_more_is_left_out() {
     assert_eq!(a.send(&slots, &outgoing).sent, 2);
     for (_, from) in receive(&b, &mut slots, 3) {
         assert_eq!(from, loopback(a.port()));
+    }
+}
+
+#[test]
+fn trains_arrive_as_the_datagrams_that_they_were_made_of() {
+    for offload in [Offload::Auto, Offload::Off] {
+        let (a, b) = (UdpSocket::bind(0).unwrap(), UdpSocket::bind(0).unwrap());
+        a.set_offload(offload);
+        b.set_offload(offload);
+        let mut slots = Slots::new(BATCH_MAX, 16, 2000, 32);
+        // Runs of one size, a shorter one that ends a run, and a longer one that begins another.
+        let lens: Vec<_> = (0..BATCH_MAX)
+            .map(|at| if at % 10 == 9 { 700 } else { 1200 + at / 20 })
+            .collect();
+        let outgoing: Vec<_> = lens
+            .iter()
+            .enumerate()
+            .map(|(slot, len)| {
+                slots.slot(slot)[16..16 + len].fill(u8::try_from(slot).unwrap());
+                Outgoing {
+                    slot,
+                    range: 16..16 + len,
+                    to: loopback(b.port()),
+                    local: None,
+                }
+            })
+            .collect();
+        assert_eq!(a.send(&slots, &outgoing).sent, BATCH_MAX);
+        let mut into = Slots::new(8, 16, 65_535, 32);
+        let got = receive(&b, &mut into, BATCH_MAX);
+        for (index, ((bytes, _), len)) in got.into_iter().zip(lens).enumerate() {
+            assert_eq!(bytes, vec![u8::try_from(index).unwrap(); len]);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The device's UDP port: when it is bound, and its mark.
 
-use bastide_linux::udp::{UdpError, UdpSocket};
+use bastide_linux::udp::{Offload, UdpError, UdpSocket};
 
 /// When the UDP port is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Sockets {
     bind: Bind,
     port: u16,
     mark: u32,
+    offload: Offload,
     is_up: bool,
     bound: Option<UdpSocket>,
 }
@@ -28,6 +29,7 @@ impl Sockets {
             bind,
             port,
             mark: 0,
+            offload: Offload::Auto,
             is_up,
             bound: None,
         };
@@ -70,6 +72,14 @@ impl Sockets {
         Ok(())
     }
 
+    /// Uses trains of datagrams where the kernel does them well, or never.
+    pub fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
+        if let Some(bound) = &self.bound {
+            bound.set_offload(offload);
+        }
+    }
+
     /// Takes note of the interface's state, binding or closing the port with it.
     pub(super) fn set_up(&mut self, is_up: bool) -> Result<(), UdpError> {
         self.is_up = is_up;
@@ -96,6 +106,9 @@ impl Sockets {
         let socket = UdpSocket::bind(port)?;
         if self.mark != 0 {
             socket.set_mark(self.mark)?;
+        }
+        if self.offload != Offload::Auto {
+            socket.set_offload(self.offload);
         }
         Ok(Some(socket))
     }

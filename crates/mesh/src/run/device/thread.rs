@@ -22,6 +22,10 @@ const AFTER: usize = 32;
 /// The longest datagram and the longest packet.
 const LEN_MAX: usize = 65_535;
 
+/// Slots that one read of the socket fills. Each may hold a train of 45 datagrams, so that more
+/// would only push what was read out of the cache before it is opened.
+const RECEIVE_MAX: usize = 16;
+
 /// How long the thread stays with full batches before it looks at calls and timers again.
 const ROUNDS_MAX: usize = 8;
 
@@ -148,7 +152,7 @@ impl<C: Companion> Loop<C> {
             return 0;
         };
         self.datagrams.clear();
-        if let Err(error) = socket.receive(&mut self.slots, &mut self.datagrams) {
+        if let Err(error) = socket.receive(&mut self.slots, RECEIVE_MAX, &mut self.datagrams) {
             tracing::debug!(%error, "could not read from the socket");
         }
         if self.datagrams.is_empty() {
