@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::nat::Kind;
 use super::world::{Seeded, World, ms};
-use crate::core::path::Discard;
+use crate::core::path::message::{Message, Transaction, Verdict, encode};
+use crate::core::path::seal::{OwnKey, PairKeys};
+use crate::core::path::{DESTINATIONS_MAX, Discard, PER_SECOND_MAX};
 use crate::core::relay;
 
 fn elsewhere() -> SocketAddr {
@@ -27,6 +29,46 @@ fn world() -> World {
     world.send_packet(2, 3);
     world.run_with_traffic(Duration::from_secs(5), 2, 3);
     world
+}
+
+/// Anything that a member can say, true or not.
+fn message(random: &mut Seeded) -> Message {
+    let node = |random: &mut Seeded| {
+        let name = u8::try_from(random.draw() % 6).unwrap();
+        bastide_api::NodeId::from_bytes([name; 16])
+    };
+    let address = |random: &mut Seeded| {
+        let host = u8::try_from(random.draw() % 256).unwrap();
+        let port = u16::try_from(random.draw() % 65536).unwrap();
+        SocketAddr::from(([198, 51, 100, host], port))
+    };
+    let transaction = Transaction(random.draw().to_be_bytes());
+    match random.draw() % 5 {
+        0 => Message::Ping {
+            transaction,
+            via: (random.draw() % 2 == 0).then(|| node(random)),
+            selected: random.draw() % 2 == 0,
+        },
+        1 => Message::Pong {
+            transaction,
+            observed: address(random),
+        },
+        2 => Message::CallMe {
+            answer: random.draw() % 2 == 0,
+            varies: random.draw() % 2 == 0,
+            candidates: (0..random.draw() % 17).map(|_| address(random)).collect(),
+        },
+        3 => Message::Bind {
+            transaction,
+            target: node(random),
+            indices: vec![1, 2],
+        },
+        _ => Message::Bound {
+            transaction,
+            verdict: Verdict::Bound,
+            rtt_us: 7,
+        },
+    }
 }
 
 fn discards(world: &World, host: usize) -> BTreeMap<Discard, u64> {
@@ -128,6 +170,47 @@ fn a_relay_forwards_nothing_for_an_address_that_did_not_prove_itself() {
     let after = world.hosts[relay].node.relay().status();
     assert_eq!(after.packets, before.packets);
     assert!(after.dropped[&relay::Discard::UnknownSource] > 0);
+}
+
+#[test]
+fn a_member_that_lies_costs_no_more_than_the_budget_and_harms_no_other() {
+    for seed in 0..5 {
+        let mut world = world();
+        let liar = world.hosts[1].id;
+        world.hosts[1].is_up = false;
+        let key = |seed: u8, id| OwnKey::new(id, &bastide_api::Secret::new([seed; 32]));
+        let own = key(102, liar);
+        let public = world.hosts[2].node.finder().discovery_key();
+        let keys = PairKeys::new(&own, world.hosts[2].id, &public).unwrap();
+        let from = world.hosts[1].address;
+        let to = SocketAddr::from(([198, 51, 100, 1], super::world::PORT));
+        let mut random = Seeded(seed);
+        world.seen.clear();
+        let begun = world.arrivals(2, 3).len();
+        let mut asked = 0;
+        for stamp in 0..2000u32 {
+            let message = message(&mut random);
+            let is_question = matches!(
+                message,
+                Message::Ping { .. } | Message::CallMe { .. } | Message::Bind { .. }
+            );
+            asked += usize::from(is_question);
+            let nonce = [stamp.to_le_bytes()[0]; 12];
+            let datagram = keys.seal(nonce, &encode(u64::from(stamp) + (2 << 32), &message));
+            world.inject(from, to, datagram);
+            if stamp % 100 == 0 {
+                world.send_packet(2, 3);
+            }
+            world.run_for(ms(10));
+        }
+        world.run_for(ms(100));
+        let answers: Vec<_> = world.questions(2, 1);
+        // An answer to each question, and 20 s of questions of its own.
+        assert!(answers.len() <= asked + 21 * PER_SECOND_MAX);
+        let places: std::collections::BTreeSet<_> = answers.iter().map(|(_, to)| *to).collect();
+        assert!(places.len() <= DESTINATIONS_MAX + 1, "{}", places.len());
+        assert_eq!(world.arrivals(2, 3).len() - begun, 20, "seed {seed}");
+    }
 }
 
 proptest! {

@@ -218,3 +218,31 @@ fn an_idle_network_is_quiet_and_stays_reachable() {
     assert!(world.run_until(ms(200), |it| !it.arrivals(3, 2).is_empty()));
     assert!(world.now - sent <= ms(70), "{:?}", world.now - sent);
 }
+
+#[test]
+fn twenty_nodes_find_each_other_and_then_keep_quiet() {
+    let mut world = World::new(5);
+    for at in 0..20 {
+        world.host(KINDS[if at < 4 { 0 } else { 1 + at % 3 }]);
+    }
+    world.tell_all();
+    world.run_for(Duration::from_secs(10));
+    for a in 0..20 {
+        for b in (0..20).filter(|b| *b != a) {
+            let (kind_a, kind_b) = (world.nat_kind(a), world.nat_kind(b));
+            assert_eq!(
+                world.is_direct(a, b),
+                can_punch(kind_a, kind_b),
+                "{a} {kind_a:?} to {b} {kind_b:?}: {:?}",
+                world.kind(a, b)
+            );
+            assert!(world.is_direct(a, b) || world.is_relayed(a, b));
+        }
+    }
+    // Sessions stand and nothing is sent: what goes on is questions and binds, and their answers.
+    world.run_for(Duration::from_secs(40));
+    world.seen.clear();
+    world.run_for(Duration::from_secs(60));
+    let each = world.seen.len() / 20 / 60;
+    assert!(each <= 5, "{each} datagrams per node and second");
+}

@@ -275,6 +275,11 @@ impl World {
         matches!(self.kind(from, to), PathKind::Relayed { .. })
     }
 
+    pub fn nat_kind(&self, host: usize) -> Kind {
+        let nat = self.hosts[host].nat;
+        nat.map_or(Kind::Open, |nat| self.nats[nat].kind)
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.now - self.start
     }
