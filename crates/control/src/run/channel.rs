@@ -5,6 +5,16 @@
 //!   0.0.0.0:7443   TLS 1.3   join (no certificate), renew and watch (a node's)      Door::Channel
 //!   127.0.0.1:8200, mesh:8200   TLS 1.3   all of the API; a node's certificate or a token
 //! ```
+//!
+//! The program does this at each start; the first time `root` is the operator's token:
+//!
+//! ```text
+//! let (mut server, root) = Server::start(&config, fresh_cluster_id, Registry::built_in())?;
+//! if channel::cluster(server.plane())?.is_none() {
+//!     let begun = channel::begin(server.plane(), Begin { .. }).await?;   // ca, ticket
+//! }
+//! channel::open(&mut server, &Listen { channel, api }).await?;
+//! ```
 
 mod feed;
 mod tls;
