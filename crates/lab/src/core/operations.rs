@@ -110,6 +110,12 @@ impl Operation {
     }
 }
 
+/// Settings of the namespace of the switches: they have no addresses, and say nothing by themselves.
+pub const SWITCH_SYSCTLS: [(&str, &str); 2] = [
+    ("net/ipv6/conf/all/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+];
+
 /// Settings of every node. Checking IPv6 addresses for duplicates takes two seconds per link; the
 /// other settings are what a machine fresh from the kernel has, whatever this machine has now,
 /// because new namespaces copy some of them.
@@ -209,10 +215,15 @@ pub fn operations(plan: &Plan) -> Vec<Operation> {
     operations
 }
 
-/// Returns the number, in the namespace of the switches, of the port that an end is plugged into.
-pub fn port_of(plan: &Plan, end: &End) -> Option<u32> {
-    let at = plan.ends().position(|(other, _)| other == *end)?;
-    Some(PORT_FIRST + u32::try_from(at).ok()?)
+/// Returns the numbers, in the namespace of the switches, of the port that an end is plugged into
+/// and of that port's bridge.
+pub fn port_of(plan: &Plan, end: &End) -> Option<(u32, u32)> {
+    let found = plan.ends().enumerate().find(|(_, (other, _))| other == end);
+    let (at, (_, interface)) = found?;
+    Some((
+        PORT_FIRST + u32::try_from(at).ok()?,
+        bridge_index(interface.segment),
+    ))
 }
 
 fn bridge_index(segment: Segment) -> u32 {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bastide_linux::cgroup::{GroupError, Hierarchies};
 use bastide_linux::namespace::{self, Kind, Namespace, NamespaceError};
@@ -408,9 +408,14 @@ impl Lab {
                 .unwrap_or_else(PoisonError::into_inner)
                 .wait_for_end();
         }
-        match State::lock(&self.folder)? {
-            Some(state) => Ok(state.remove()?),
-            None => Ok(Vec::new()),
+        // Its files are closed one after the other: the lock may be free a moment later.
+        let deadline = Instant::now() + END_WAIT;
+        loop {
+            match State::lock(&self.folder)? {
+                Some(state) => return Ok(state.remove()?),
+                None if !self.folder.exists() || deadline < Instant::now() => return Ok(Vec::new()),
+                None => thread::sleep(Duration::from_millis(1)),
+            }
         }
     }
 

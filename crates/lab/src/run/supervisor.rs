@@ -50,6 +50,11 @@ enum MakeError {
         #[source]
         source: SysctlError,
     },
+    #[error("could not prepare the switches")]
+    SwitchSysctl {
+        #[source]
+        source: SysctlError,
+    },
     #[error("could not make the network of node `{node}`")]
     Network {
         node: NodeName,
@@ -216,6 +221,8 @@ fn make(plan: &Plan, arguments: &Arguments) -> Result<Made, MakeError> {
     // Process ids are those of this PID namespace from now on, so `/proc` must be too.
     mount::mount("proc", Path::new("/proc"), "")?;
     let operations = operations::operations(plan);
+    let own = |source| MakeError::SwitchSysctl { source };
+    write_sysctls(&operations::SWITCH_SYSCTLS).map_err(own)?;
     let mut networks = BTreeMap::new();
     for operation in &operations {
         if let Operation::Network { node, sysctls } = operation {
@@ -269,21 +276,24 @@ fn make_network(
     node: &NodeName,
     sysctls: &[(&'static str, &'static str)],
 ) -> Result<Namespace, MakeError> {
-    let (network, written) = Namespace::new_network(|| {
-        for (name, value) in sysctls {
-            match sysctl::write(name, value) {
-                // A kernel without IPv6.
-                Err(error) if error.is_unknown() => {}
-                result => result?,
-            }
-        }
-        Ok(())
-    })?;
+    let (network, written) = Namespace::new_network(|| write_sysctls(sysctls))?;
     written.map_err(|source| MakeError::Sysctl {
         node: node.clone(),
         source,
     })?;
     Ok(network)
+}
+
+/// Writes settings of the calling thread's network namespace.
+fn write_sysctls(sysctls: &[(&'static str, &'static str)]) -> Result<(), SysctlError> {
+    for (name, value) in sysctls {
+        match sysctl::write(name, value) {
+            // A kernel without IPv6.
+            Err(error) if error.is_unknown() => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 fn wire_requests(
@@ -462,8 +472,8 @@ impl Supervisor {
                 return;
             }
             if ends {
+                // This connection stays open as long as the process lives: its end tells the client.
                 end_soon();
-                return;
             }
         }
     }
@@ -533,9 +543,10 @@ impl Supervisor {
             let why = format!("no link is called `{link}`: expected `node/interface`");
             return Answer::Refused { why };
         };
-        let port = operations::port_of(&self.plan, &end).expect("the end is one of the plan's");
+        let found = operations::port_of(&self.plan, &end);
+        let (port, bridge) = found.expect("the end is one of the plan's");
         let mut made = self.made();
-        let request = Change::set_bridge_port_forwarding(LinkIndex(port), !cut);
+        let request = Change::set_master(LinkIndex(port), (!cut).then_some(LinkIndex(bridge)));
         if let Err(error) = made.switches.apply(request) {
             return Answer::Refused {
                 why: one_line(&error),

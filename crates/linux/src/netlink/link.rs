@@ -6,9 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoMacVlan,
-    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    MacVlanMode,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use super::{NetlinkError, Request, Socket};
@@ -215,25 +214,11 @@ impl Request {
         )
     }
 
-    /// Makes a link a port of the bridge `master`, or of none.
+    /// Makes a link a port of the bridge `master`, or of none. One that is plugged out this way
+    /// keeps its carrier, so the device at its other end notices nothing.
     pub fn set_master(index: LinkIndex, master: Option<LinkIndex>) -> Self {
         let attribute = LinkAttribute::Controller(master.map_or(0, |master| master.0));
         Self::change(index, attribute, "set the master of link")
-    }
-
-    /// Lets a bridge port forward frames, or drop all of them both ways. Neither end notices: no
-    /// carrier is lost, addresses and routes stay.
-    pub fn set_bridge_port_forwarding(index: LinkIndex, forwarding: bool) -> Self {
-        let state = if forwarding {
-            BridgePortState::Forwarding
-        } else {
-            BridgePortState::Disabled
-        };
-        let attribute = LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::State(state)])),
-        ]);
-        Self::change(index, attribute, "set the state of bridge port")
     }
 
     fn create(message: LinkMessage, object: impl Into<String>) -> Self {

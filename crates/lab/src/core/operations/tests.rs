@@ -55,12 +55,16 @@ fn a_link_is_found_at_the_port_that_was_made_for_it() {
     for operation in operations(&plan) {
         if let Operation::Wire {
             port,
+            bridge,
             node,
             interface,
             ..
         } = operation
         {
-            assert_eq!(port_of(&plan, &End { node, interface }), Some(port));
+            assert_eq!(
+                port_of(&plan, &End { node, interface }),
+                Some((port, bridge))
+            );
         }
     }
     let nobody = End {
