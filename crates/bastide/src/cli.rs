@@ -100,7 +100,9 @@ fn public_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
-    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is neither IP nor IP:PORT"))?;
+    let ip: IpAddr = text
+        .parse()
+        .map_err(|_| format!("`{text}` is neither IP nor IP:PORT"))?;
     Ok(SocketAddr::new(ip, bastide_api::ports::MESH))
 }
 

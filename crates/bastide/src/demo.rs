@@ -43,9 +43,18 @@ pub(crate) struct Place {
 
 /// The hosts; the first is the controller.
 pub(crate) const PLACES: [Place; 3] = [
-    Place { host: "atlas", site: "cloud" },
-    Place { host: "boreas", site: "home" },
-    Place { host: "cygnus", site: "edge" },
+    Place {
+        host: "atlas",
+        site: "cloud",
+    },
+    Place {
+        host: "boreas",
+        site: "home",
+    },
+    Place {
+        host: "cygnus",
+        site: "edge",
+    },
 ];
 const CONTROLLER: &str = PLACES[0].host;
 const CONTROLLER_ADDRESS: &str = "203.0.113.10";
@@ -99,7 +108,11 @@ pub fn run(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
         report.check("every step could be taken", false);
     }
     let failed = report.finish();
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { Exit::Failed.into() })
+    Ok(if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        Exit::Failed.into()
+    })
 }
 
 /// The kernel takes namespaces down a moment after their last process ended.
@@ -116,40 +129,64 @@ fn settle(before: &Machine) -> Vec<String> {
 
 fn play(report: &mut Report, slot: &mut Option<Scene>, hello: &[u8]) -> anyhow::Result<()> {
     report.chapter(1, "Three sites on one machine");
-    let scene = slot.insert(report.step("lab up: internet, two NAT routers, three hosts", Whose::Ours, |_| Scene::up())?);
-    report.step("container engines start on three hosts", Whose::Engines, |_| {
-        engines::start(scene)
-    })?;
+    let scene = slot.insert(report.step(
+        "lab up: internet, two NAT routers, three hosts",
+        Whose::Ours,
+        |_| Scene::up(),
+    )?);
+    report.step(
+        "container engines start on three hosts",
+        Whose::Engines,
+        |_| engines::start(scene),
+    )?;
 
     report.chapter(2, "One cluster: bastide up, and bastide join - twice");
     let ticket = report.step("bastide up on atlas", Whose::Ours, |_| scene.up_first())?;
     let second = report.step("bastide ticket", Whose::Ours, |_| scene.ticket())?;
     for (place, ticket) in PLACES[1..].iter().zip([ticket, second]) {
-        let name = if place.host == "boreas" { "bastide join - on boreas" } else { "bastide join - on cygnus" };
+        let name = if place.host == "boreas" {
+            "bastide join - on boreas"
+        } else {
+            "bastide join - on cygnus"
+        };
         report.step(name, Whose::Ours, |_| scene.join(place, &ticket))?;
     }
 
     report.chapter(3, "The mesh forms, then the Swarm over it");
     show_mesh(report, scene)?;
-    report.note(format!("Swarm's heartbeat is set to {HEARTBEAT_MS} ms for this demo (default 5 s)"));
-    report.step("every engine is a ready member of the Swarm", Whose::Engines, |_| {
-        until(SOON, "three members of the Swarm", || {
-            let status = scene.status(CONTROLLER)?;
-            Ok(status.nodes.iter().filter(|node| node.swarm).count() == PLACES.len())
-        })
-    })?;
+    report.note(format!(
+        "Swarm's heartbeat is set to {HEARTBEAT_MS} ms for this demo (default 5 s)"
+    ));
+    report.step(
+        "every engine is a ready member of the Swarm",
+        Whose::Engines,
+        |_| {
+            until(SOON, "three members of the Swarm", || {
+                let status = scene.status(CONTROLLER)?;
+                Ok(status.nodes.iter().filter(|node| node.swarm).count() == PLACES.len())
+            })
+        },
+    )?;
 
     report.chapter(4, "Deploy examples/hello, without a registry");
-    let archive = image::docker_archive(hello, "hello", "1").context("the image could not be made")?;
-    report.step("the image is made and loaded on atlas", Whose::Engines, |_| {
-        scene.load_image(CONTROLLER, &archive)
-    })?;
-    report.step("bastide deploy: three healthy replicas", Whose::Engines, |_| {
-        scene.deploy(CONTROLLER)
-    })?;
+    let archive =
+        image::docker_archive(hello, "hello", "1").context("the image could not be made")?;
+    report.step(
+        "the image is made and loaded on atlas",
+        Whose::Engines,
+        |_| scene.load_image(CONTROLLER, &archive),
+    )?;
+    report.step(
+        "bastide deploy: three healthy replicas",
+        Whose::Engines,
+        |_| scene.deploy(CONTROLLER),
+    )?;
     let status = scene.status(CONTROLLER)?;
     let on = nodes_of_tasks(&status);
-    report.check("the three replicas run at three sites", on.len() == REPLICAS);
+    report.check(
+        "the three replicas run at three sites",
+        on.len() == REPLICAS,
+    );
 
     report.chapter(5, "Call the service by name from a container on each site");
     let canary = proof::canary()?;
@@ -216,7 +253,11 @@ fn show_mesh(report: &mut Report, scene: &Scene) -> anyhow::Result<()> {
         report.note(format!("{error:#}"));
         anyhow::Ok(())
     })?;
-    let mut rows = vec![["from", "to", "path", "latency"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["from", "to", "path", "latency"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let mut as_expected = true;
     for place in &PLACES {
         let status = scene.status(place.host)?;
@@ -227,21 +268,37 @@ fn show_mesh(report: &mut Report, scene: &Scene) -> anyhow::Result<()> {
                 PathKind::Direct { to } => format!("direct to {to}"),
                 PathKind::Relayed { via } => {
                     let relay = status.nodes.iter().find(|node| node.id == via);
-                    format!("relayed by {}", relay.map_or("?", |relay| relay.name.as_str()))
+                    format!(
+                        "relayed by {}",
+                        relay.map_or("?", |relay| relay.name.as_str())
+                    )
                 }
             };
             as_expected &= shown.starts_with("direct") == expected(place.host, node.name.as_str());
-            let rtt = path.rtt_us.map_or("-".to_owned(), |us| format!("{:.1} ms", f64::from(us) / 1000.0));
-            rows.push(vec![place.host.to_owned(), node.name.to_string(), shown, rtt]);
+            let rtt = path.rtt_us.map_or("-".to_owned(), |us| {
+                format!("{:.1} ms", f64::from(us) / 1000.0)
+            });
+            rows.push(vec![
+                place.host.to_owned(),
+                node.name.to_string(),
+                shown,
+                rtt,
+            ]);
         }
     }
     report.table("mesh", &rows);
-    report.check("direct where the NATs allow it, relayed between boreas and cygnus", as_expected);
+    report.check(
+        "direct where the NATs allow it, relayed between boreas and cygnus",
+        as_expected,
+    );
     Ok(())
 }
 
 fn partition(report: &mut Report, scene: &Scene, canary: &proof::Canary) -> anyhow::Result<()> {
-    let others: Vec<_> = PLACES.iter().filter(|place| place.host != CUT_OFF).collect();
+    let others: Vec<_> = PLACES
+        .iter()
+        .filter(|place| place.host != CUT_OFF)
+        .collect();
     let lost = replicas_on(scene, CUT_OFF)?;
     scene.cut(CUT_OFF)?;
     report.note(format!("{CUT_OFF} is cut off"));
@@ -257,7 +314,9 @@ fn partition(report: &mut Report, scene: &Scene, canary: &proof::Canary) -> anyh
     report.check("three replicas answer on the sites that are left", true);
     let before: BTreeSet<_> = replicas_on(scene, CUT_OFF)?;
     scene.heal(CUT_OFF)?;
-    report.note(format!("{CUT_OFF} is back; Swarm does not rebalance by itself: the agent does"));
+    report.note(format!(
+        "{CUT_OFF} is back; Swarm does not rebalance by itself: the agent does"
+    ));
     let returned = report.step("a replica on cygnus answers again", Whose::Engines, |_| {
         calls::until_answer_from(scene, CONTROLLER, CUT_OFF, &before, canary, LATER)
     })?;

@@ -49,7 +49,11 @@ impl std::error::Error for Failure {}
 impl Failure {
     /// A failure without a hint.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), hint: None }
+        Self {
+            exit,
+            what: what.into(),
+            hint: None,
+        }
     }
 
     /// Adds the command that mends it.
@@ -62,6 +66,8 @@ impl Failure {
 
 /// Returns the code for an error: that of a [`Failure`] in its chain, else [`Exit::Failed`].
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
-    let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let failure = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>());
     failure.map_or(Exit::Failed, |failure| failure.exit).into()
 }

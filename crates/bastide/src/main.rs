@@ -36,5 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn aws_lc_rs_provider() -> Result<(), ()> {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| ())
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| ())
 }

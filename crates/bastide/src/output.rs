@@ -23,7 +23,9 @@ pub fn report(error: &anyhow::Error) {
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  cause: {cause}"));
     }
-    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    let hints = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<Failure>());
     for hint in hints.filter_map(|failure| failure.hint.as_ref()) {
         text.push_str(&format!("\n\nhint: {hint}"));
     }
@@ -34,7 +36,9 @@ pub fn report(error: &anyhow::Error) {
 /// `default`.
 pub fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     if io::stderr().is_terminal() {
         log.with_target(false).init();
     } else {

@@ -6,8 +6,6 @@ pub const SERVER: &str = "/var/lib/bastide/server";
 pub const AGENT: &str = "/var/lib/bastide/agent";
 /// The key file that opens the server's seal, apart from the store that it seals.
 pub const SEAL_KEY: &str = "/etc/bastide/seal.key";
-/// What this installation was told at `up` or `join`.
-pub const CONFIG: &str = "/etc/bastide/bastide.toml";
 /// The operator's token on the first controller.
 pub const OPERATOR_TOKEN: &str = "/etc/bastide/operator.token";
 /// The agent's socket.

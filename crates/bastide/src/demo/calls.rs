@@ -32,13 +32,20 @@ pub struct Answers {
 impl Answers {
     /// Reads the lines that `hello call` printed; lines that are no answers are passed over.
     fn parse(lines: &str) -> Self {
-        let answers = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let answers = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
         Self { answers }
     }
 
     /// Who answered with the whole body.
     pub fn replicas(&self) -> BTreeSet<String> {
-        self.answers.iter().filter(|one| one.ok).map(|one| one.replica.clone()).collect()
+        self.answers
+            .iter()
+            .filter(|one| one.ok)
+            .map(|one| one.replica.clone())
+            .collect()
     }
 
     /// Whether every answer was whole, and there was one.
@@ -51,8 +58,11 @@ impl Answers {
         let mut times: Vec<f64> = self.answers.iter().map(|one| one.ms).collect();
         times.sort_by(f64::total_cmp);
         let median = times.get(times.len() / 2).copied().unwrap_or_default();
-        let replicas: Vec<_> =
-            self.replicas().iter().map(|id| id.chars().take(12).collect::<String>()).collect();
+        let replicas: Vec<_> = self
+            .replicas()
+            .iter()
+            .map(|id| id.chars().take(12).collect::<String>())
+            .collect();
         format!(
             "{} answers of {} KiB from {}, median {median:.1} ms",
             self.answers.len(),
@@ -70,7 +80,9 @@ pub fn until_distinct(
     canary: &Canary,
     within: Duration,
 ) -> anyhow::Result<Answers> {
-    rounds(scene, host, count, canary, within, |answers| count <= answers.replicas().len())
+    rounds(scene, host, count, canary, within, |answers| {
+        count <= answers.replicas().len()
+    })
 }
 
 /// Calls from `host` until `count` replicas have answered that are none of `lost`.
@@ -108,7 +120,10 @@ pub fn until_answer_from(
             }
         }
         if within < began.elapsed() {
-            bail!("no new replica on {from} answered within {} s", within.as_secs());
+            bail!(
+                "no new replica on {from} answered within {} s",
+                within.as_secs()
+            );
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -132,7 +147,11 @@ fn rounds(
         }
         if within < began.elapsed() {
             let answers = outcome.with_context(|| format!("calls from {host}"))?;
-            bail!("calls from {host}: after {} s only {}", within.as_secs(), answers.summary());
+            bail!(
+                "calls from {host}: after {} s only {}",
+                within.as_secs(),
+                answers.summary()
+            );
         }
     }
 }

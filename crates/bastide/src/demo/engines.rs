@@ -16,7 +16,9 @@ pub fn start(scene: &Scene) -> anyhow::Result<()> {
     }
     for place in &PLACES {
         until(READY_WITHIN, "the container engine", || {
-            Ok(scene.run(place.host, &["docker", "version", "--format", "ok"], None)?.success)
+            Ok(scene
+                .run(place.host, &["docker", "version", "--format", "ok"], None)?
+                .success)
         })?;
     }
     Ok(())
@@ -27,5 +29,9 @@ pub fn replicas(scene: &Scene, host: &str, stack: &str) -> anyhow::Result<BTreeS
     let filter = format!("label=com.docker.stack.namespace={stack}");
     let output = scene.run(host, &["docker", "ps", "-q", "--filter", &filter], None)?;
     super::expect_success("docker ps", &output)?;
-    Ok(output.stdout.lines().map(|id| id.trim().to_owned()).collect())
+    Ok(output
+        .stdout
+        .lines()
+        .map(|id| id.trim().to_owned())
+        .collect())
 }

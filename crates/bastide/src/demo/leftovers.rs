@@ -52,7 +52,11 @@ impl Machine {
         let kinds = [
             ("interface", &self.interfaces, &before.interfaces),
             ("mount", &self.mounts, &before.mounts),
-            ("network namespace", &self.network_namespaces, &before.network_namespaces),
+            (
+                "network namespace",
+                &self.network_namespaces,
+                &before.network_namespaces,
+            ),
             ("cgroup", &self.cgroups, &before.cgroups),
             ("process", &self.own_processes, &before.own_processes),
             ("iptables table", &self.tables, &before.tables),
@@ -72,7 +76,10 @@ fn names_in(folder: &Path) -> impl Iterator<Item = String> {
 
 fn mount_points() -> BTreeSet<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Collects groups down to the depth at which a lab makes them: `<hierarchy>/<lab>/<host>/<group>`.

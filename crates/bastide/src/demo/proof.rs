@@ -25,7 +25,12 @@ const MESH_DEVICE: &str = "bst0";
 /// The container bridge of each host.
 const BRIDGE: &str = bastide_cluster::core::swarm::BRIDGE;
 /// Ranges that only exist inside: mesh, containers, Swarm's own.
-const INNER: [&str; 4] = ["100.72.0.0/16", "10.128.0.0/12", "10.144.0.0/16", "10.145.0.0/24"];
+const INNER: [&str; 4] = [
+    "100.72.0.0/16",
+    "10.128.0.0/12",
+    "10.144.0.0/16",
+    "10.145.0.0/24",
+];
 
 /// 32 random bytes that stand in every body.
 pub struct Canary {
@@ -68,12 +73,22 @@ pub struct Proof {
 impl Watch {
     /// Begins to count on every bridge, mesh device and uplink.
     pub fn begin(scene: &Scene, canary: &Canary) -> anyhow::Result<Self> {
-        let inner = INNER.iter().map(|net| net.parse()).collect::<Result<_, _>>()?;
-        let filters = Filters { canaries: vec![bastide_lab::Canary(canary.bytes)], inner };
+        let inner = INNER
+            .iter()
+            .map(|net| net.parse())
+            .collect::<Result<_, _>>()?;
+        let filters = Filters {
+            canaries: vec![bastide_lab::Canary(canary.bytes)],
+            inner,
+        };
         let mut taps = Vec::new();
         let hosts = |kind, device| PLACES.iter().map(move |place| (kind, place.host, device));
-        let uplinks = UPLINKS.iter().map(|(node, device)| (Kind::Uplink, *node, *device));
-        let all = hosts(Kind::Bridge, BRIDGE).chain(hosts(Kind::Mesh, MESH_DEVICE)).chain(uplinks);
+        let uplinks = UPLINKS
+            .iter()
+            .map(|(node, device)| (Kind::Uplink, *node, *device));
+        let all = hosts(Kind::Bridge, BRIDGE)
+            .chain(hosts(Kind::Mesh, MESH_DEVICE))
+            .chain(uplinks);
         for (kind, node, device) in all {
             let capture = scene
                 .lab()
@@ -98,7 +113,15 @@ impl Watch {
 impl Proof {
     /// Prints the table and checks what it shows.
     pub fn print(&self, report: &mut Report) {
-        let head = ["where", "frames", "of the mesh", "canary", "inner address", "VXLAN", "missed"];
+        let head = [
+            "where",
+            "frames",
+            "of the mesh",
+            "canary",
+            "inner address",
+            "VXLAN",
+            "missed",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for (_, name, counts) in &self.seen {
             let cells = [
@@ -110,12 +133,17 @@ impl Proof {
                 counts.missed,
             ];
             rows.push(
-                std::iter::once(name.clone()).chain(cells.map(|cell| cell.to_string())).collect(),
+                std::iter::once(name.clone())
+                    .chain(cells.map(|cell| cell.to_string()))
+                    .collect(),
             );
         }
         report.table("proof", &rows);
         let all = |kind, holds: fn(&Counts) -> bool| {
-            self.seen.iter().filter(|(one, ..)| *one == kind).all(|(.., counts)| holds(counts))
+            self.seen
+                .iter()
+                .filter(|(one, ..)| *one == kind)
+                .all(|(.., counts)| holds(counts))
         };
         report.check(
             "containers' bridges and mesh devices: the canary was seen on each",
@@ -124,7 +152,9 @@ impl Proof {
         );
         report.check(
             "uplinks: datagrams of the mesh were seen on each, and no frame was missed",
-            all(Kind::Uplink, |counts| 0 < counts.wireguard && counts.missed == 0),
+            all(Kind::Uplink, |counts| {
+                0 < counts.wireguard && counts.missed == 0
+            }),
         );
         report.check(
             "uplinks: the canary was never seen, nor an inner address, nor VXLAN",

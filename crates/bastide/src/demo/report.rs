@@ -35,7 +35,12 @@ pub struct Report {
 impl Report {
     /// Begins a report.
     pub fn new(json: bool) -> Self {
-        Self { json, began: Instant::now(), steps: Vec::new(), failed: Vec::new() }
+        Self {
+            json,
+            began: Instant::now(),
+            steps: Vec::new(),
+            failed: Vec::new(),
+        }
     }
 
     /// Begins chapter `number` of the demo.
@@ -85,7 +90,10 @@ impl Report {
         if self.json {
             self.line(json!({"event": "check", "what": what, "holds": holds}));
         } else {
-            output::note(format!("   [{}] {what}", if holds { "ok" } else { "FAILED" }));
+            output::note(format!(
+                "   [{}] {what}",
+                if holds { "ok" } else { "FAILED" }
+            ));
         }
         if !holds {
             self.failed.push(what.to_owned());
@@ -100,12 +108,21 @@ impl Report {
         }
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |at: usize| {
-            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max()
+            rows.iter()
+                .filter_map(|row| row.get(at))
+                .map(|cell| cell.chars().count())
+                .max()
         };
         let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
         for row in rows {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            output::note(format!("   {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
+            output::note(format!(
+                "   {}",
+                cells.collect::<Vec<_>>().join("  ").trim_end()
+            ));
         }
     }
 
@@ -113,7 +130,11 @@ impl Report {
     pub fn finish(self) -> Vec<String> {
         let total = self.began.elapsed();
         let of = |whose| -> Duration {
-            self.steps.iter().filter(|step| step.whose == whose).map(|step| step.took).sum()
+            self.steps
+                .iter()
+                .filter(|step| step.whose == whose)
+                .map(|step| step.took)
+                .sum()
         };
         let (ours, engines) = (of(Whose::Ours), of(Whose::Engines));
         if self.json {
@@ -138,7 +159,10 @@ impl Report {
             output::note("\nWhere the time went");
             for step in &self.steps {
                 let (name, whose) = (step.name, whose_word(step.whose));
-                output::note(format!("   {name:<58} {:>7.2} s  {whose}", step.took.as_secs_f64()));
+                output::note(format!(
+                    "   {name:<58} {:>7.2} s  {whose}",
+                    step.took.as_secs_f64()
+                ));
             }
             output::note(format!(
                 "   total {:.1} s: {:.1} s our own code, {:.1} s waiting for the container engines",

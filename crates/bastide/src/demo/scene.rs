@@ -57,10 +57,17 @@ impl Scene {
         let program = std::env::current_exe().context("could not find this program")?;
         let plan = Plan::parse(TOPOLOGY).context("the demo's own topology is wrong")?;
         let lab = Lab::up(plan, &lab_verb::options()?)?;
-        let logs = Path::new(lab_verb::STATE_ROOT).join(lab.plan().name().as_str()).join("logs");
+        let logs = Path::new(lab_verb::STATE_ROOT)
+            .join(lab.plan().name().as_str())
+            .join("logs");
         fs::create_dir_all(&logs)
             .with_context(|| format!("could not make `{}`", logs.display()))?;
-        Ok(Self { lab, program, logs, running: std::sync::Mutex::default() })
+        Ok(Self {
+            lab,
+            program,
+            logs,
+            running: std::sync::Mutex::default(),
+        })
     }
 
     /// The lab.
@@ -84,20 +91,29 @@ impl Scene {
     /// Runs this program on a host to its end.
     fn bastide(&self, host: &str, words: &[&str]) -> anyhow::Result<Output> {
         let program = self.program.to_string_lossy().into_owned();
-        let words: Vec<_> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
+        let words: Vec<_> = std::iter::once(program.as_str())
+            .chain(words.iter().copied())
+            .collect();
         self.run(host, &words, None)
     }
 
     /// Starts a program that runs until the end, its output in a log of that name.
     fn start(&self, host: &str, name: &str, mut command: Command) -> anyhow::Result<Started> {
         let path = self.logs.join(format!("{host}-{name}.log"));
-        let log = File::create(&path)
-            .with_context(|| format!("could not make `{}`", path.display()))?;
+        let log =
+            File::create(&path).with_context(|| format!("could not make `{}`", path.display()))?;
         command.stderr(Stdio::File(log.into()));
         let mut process = self.lab.spawn(host, command)?;
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        self.running.lock().expect("nothing panics with this lock").push(process);
-        Ok(Started { stdin, stdout, log: path })
+        self.running
+            .lock()
+            .expect("nothing panics with this lock")
+            .push(process);
+        Ok(Started {
+            stdin,
+            stdout,
+            log: path,
+        })
     }
 
     /// Starts a host's container engine.
@@ -114,7 +130,14 @@ impl Scene {
         let place = &PLACES[0];
         let mut command = Command::new(&self.program);
         command
-            .args(["up", "--foreground", "--cluster", CLUSTER, "--site", place.site])
+            .args([
+                "up",
+                "--foreground",
+                "--cluster",
+                CLUSTER,
+                "--site",
+                place.site,
+            ])
             .args(["--public", CONTROLLER_ADDRESS])
             .arg("--swarm-heartbeat-ms")
             .arg(HEARTBEAT_MS.to_string())
@@ -136,7 +159,10 @@ impl Scene {
             ticket = line.context("could not read the ticket")?;
         }
         if ticket.trim().is_empty() {
-            bail!("`bastide up` printed no ticket: {}", last_lines(&started.log));
+            bail!(
+                "`bastide up` printed no ticket: {}",
+                last_lines(&started.log)
+            );
         }
         Ok(ticket.trim().to_owned())
     }
@@ -158,11 +184,20 @@ impl Scene {
             .stdout(Stdio::Null);
         let mut started = self.start(place.host, "bastide", command)?;
         let mut stdin = started.stdin.take().context("its input is a pipe")?;
-        stdin.write_all(ticket.as_bytes()).context("could not hand over the ticket")?;
+        stdin
+            .write_all(ticket.as_bytes())
+            .context("could not hand over the ticket")?;
         drop(stdin);
-        until(TICKET_WITHIN, "the new node", || Ok(self.status(place.host).is_ok())).with_context(
-            || format!("`bastide join -` on {}: {}", place.host, last_lines(&started.log)),
-        )
+        until(TICKET_WITHIN, "the new node", || {
+            Ok(self.status(place.host).is_ok())
+        })
+        .with_context(|| {
+            format!(
+                "`bastide join -` on {}: {}",
+                place.host,
+                last_lines(&started.log)
+            )
+        })
     }
 
     /// `bastide status --json` on a host.
@@ -192,7 +227,9 @@ impl Scene {
 
     /// `bastide deploy` of the example on a host; returns when all its replicas are healthy.
     pub fn deploy(&self, host: &str) -> anyhow::Result<()> {
-        let folder = Path::new(COMPOSE_PATH).parent().context("the path has a folder")?;
+        let folder = Path::new(COMPOSE_PATH)
+            .parent()
+            .context("the path has a folder")?;
         let folder = folder.to_string_lossy();
         expect_success("mkdir", &self.run(host, &["mkdir", "-p", &folder], None)?)?;
         let written = self.run(host, &["tee", COMPOSE_PATH], Some(COMPOSE.as_bytes()))?;
@@ -203,11 +240,9 @@ impl Scene {
 
     /// Runs a container of the example's image beside the service, on the cluster's network.
     pub fn run_container(&self, host: &str, arguments: &[&str]) -> anyhow::Result<Output> {
-        let images = self.run(
-            host,
-            &["docker", "images", "--no-trunc", "--format", "{{.Repository}}@{{.Digest}}"],
-            None,
-        )?;
+        // By digest, as every node knows it: a tag is this host's own affair.
+        let format = "{{.Repository}}@{{.Digest}}";
+        let images = self.run(host, &["docker", "images", "--digests", "--format", format], None)?;
         expect_success("docker images", &images)?;
         let image = images
             .stdout
@@ -215,7 +250,15 @@ impl Scene {
             .find(|line| line.contains("/hello@sha256:"))
             .with_context(|| format!("{host} has no image of the service"))?;
         let search = format!("{STACK}.{CLUSTER}.internal");
-        let mut words = vec!["docker", "run", "--rm", "--network", "bastide", "--cap-drop", "ALL"];
+        let mut words = vec![
+            "docker",
+            "run",
+            "--rm",
+            "--network",
+            "bastide",
+            "--cap-drop",
+            "ALL",
+        ];
         // Engines write `ndots:0`, with which musl asks for short names as they are.
         words.extend(["--dns-option", "ndots:1"]);
         words.extend(["--dns", "100.72.0.53", "--dns-search", &search, image]);
@@ -236,18 +279,27 @@ impl Scene {
     /// Leaves everything running, and tells how to look around in it.
     pub fn keep(self, report: &Report) -> anyhow::Result<()> {
         let file = Path::new(lab_verb::STATE_ROOT).join("demo.yaml");
-        fs::write(&file, TOPOLOGY).with_context(|| format!("could not write `{}`", file.display()))?;
+        fs::write(&file, TOPOLOGY)
+            .with_context(|| format!("could not write `{}`", file.display()))?;
         let (file, program) = (file.display(), self.program.display());
         report.note("everything stays up; look around with");
         for place in &PLACES {
             let host = place.host;
-            report.note(format!("  {program} lab exec {file} {host} -- {program} status"));
+            report.note(format!(
+                "  {program} lab exec {file} {host} -- {program} status"
+            ));
         }
-        report.note(format!("  {program} lab exec {file} atlas -- docker node ls"));
+        report.note(format!(
+            "  {program} lab exec {file} atlas -- docker node ls"
+        ));
         report.note(format!("  {program} lab exec {file} boreas -- bash"));
         report.note("and take it down with");
         report.note(format!("  {program} lab down {file}"));
-        for process in self.running.into_inner().expect("nothing panics with this lock") {
+        for process in self
+            .running
+            .into_inner()
+            .expect("nothing panics with this lock")
+        {
             process.leave();
         }
         Ok(self.lab.keep()?)
@@ -257,15 +309,22 @@ impl Scene {
     pub fn save_logs(&self) -> anyhow::Result<PathBuf> {
         let folder = std::env::temp_dir().join("bastide-demo-logs");
         fs::create_dir_all(&folder).context("could not make a folder for the logs")?;
-        for entry in fs::read_dir(&self.logs).context("could not list the logs")?.flatten() {
-            fs::copy(entry.path(), folder.join(entry.file_name())).context("could not copy a log")?;
+        for entry in fs::read_dir(&self.logs)
+            .context("could not list the logs")?
+            .flatten()
+        {
+            fs::copy(entry.path(), folder.join(entry.file_name()))
+                .context("could not copy a log")?;
         }
         Ok(folder)
     }
 
     /// Takes everything down.
     pub fn down(self) -> anyhow::Result<()> {
-        ensure!(fs::remove_dir_all(&self.logs).is_ok(), "the logs could not be removed");
+        ensure!(
+            fs::remove_dir_all(&self.logs).is_ok(),
+            "the logs could not be removed"
+        );
         drop(self.running);
         self.lab.down()?;
         Ok(())

@@ -16,7 +16,10 @@ pub async fn call(method: &str, path: &str, body: Option<Value>) -> anyhow::Resu
         return Err(not_running().into());
     }
     let client = Client::unix(Path::new(paths::AGENT_SOCKET));
-    client.call(method, path, body).await.with_context(|| format!("the agent refused `{path}`"))
+    client
+        .call(method, path, body)
+        .await
+        .with_context(|| format!("the agent refused `{path}`"))
 }
 
 /// Returns the agent's picture of the cluster.

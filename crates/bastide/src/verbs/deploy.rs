@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::cli::Deploy;
 use crate::exit::{Exit, Failure};
-use crate::verbs::{agent_socket, operator};
 use crate::output;
+use crate::verbs::{agent_socket, operator};
 
 /// How long to wait for all tasks of a stack to become healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
@@ -29,10 +29,11 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let operator = operator::client()?;
     for (service, spec) in &mut stack.services {
         let wanted = spec.image.to_string();
-        let answer =
-            agent_socket::call("POST", "/v1/images", Some(json!({"image": wanted}))).await;
+        let answer = agent_socket::call("POST", "/v1/images", Some(json!({"image": wanted}))).await;
         let answer = answer.with_context(|| format!("no image `{wanted}` for `{service}`"))?;
-        let digest = answer["reference"].as_str().context("the agent named no digest")?;
+        let digest = answer["reference"]
+            .as_str()
+            .context("the agent named no digest")?;
         spec.image = digest.parse().context("the agent named an odd digest")?;
         output::note(format!("{service}: {wanted} is {digest}"));
     }
@@ -52,12 +53,22 @@ fn stack_name(arguments: &Deploy) -> anyhow::Result<StackName> {
     if let Some(name) = &arguments.name {
         return Ok(name.clone());
     }
-    let file = arguments.file.canonicalize().unwrap_or_else(|_| arguments.file.clone());
-    let folder = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let file = arguments
+        .file
+        .canonicalize()
+        .unwrap_or_else(|_| arguments.file.clone());
+    let folder = file
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy();
     folder.to_lowercase().parse().map_err(|error| {
-        Failure::new(Exit::Usage, format!("the folder's name cannot name the stack: {error}"))
-            .hint("choose one with `--name`")
-            .into()
+        Failure::new(
+            Exit::Usage,
+            format!("the folder's name cannot name the stack: {error}"),
+        )
+        .hint("choose one with `--name`")
+        .into()
     })
 }
 
@@ -73,7 +84,10 @@ fn read(file: &Path, name: &StackName) -> anyhow::Result<Stack> {
 fn refused(file: &Path, errors: &[ComposeError]) -> Failure {
     let mut what = format!("`{}` cannot be deployed", file.display());
     for error in errors {
-        what.push_str(&format!("\n  line {}, column {}: {}", error.line, error.column, error.what));
+        what.push_str(&format!(
+            "\n  line {}, column {}: {}",
+            error.line, error.column, error.what
+        ));
         if let Some(hint) = &error.hint {
             what.push_str(&format!(" ({hint})"));
         }
@@ -109,7 +123,9 @@ async fn wait_until_healthy(name: &StackName, stack: &Stack, json: bool) -> anyh
         }
         if HEALTHY_WITHIN < began.elapsed() {
             let what = format!("stack `{name}` did not become healthy: {shown}");
-            return Err(Failure::new(Exit::Failed, what).hint("bastide status").into());
+            return Err(Failure::new(Exit::Failed, what)
+                .hint("bastide status")
+                .into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

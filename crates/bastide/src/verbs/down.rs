@@ -8,9 +8,18 @@ use crate::verbs::agent_socket;
 
 /// Takes this host out of the cluster.
 pub async fn run(arguments: Down) -> anyhow::Result<()> {
-    let answer =
-        agent_socket::call("POST", "/v1/down", Some(json!({"forget": arguments.forget}))).await?;
-    for line in answer["undone"].as_array().into_iter().flatten().filter_map(|line| line.as_str()) {
+    let answer = agent_socket::call(
+        "POST",
+        "/v1/down",
+        Some(json!({"forget": arguments.forget})),
+    )
+    .await?;
+    for line in answer["undone"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|line| line.as_str())
+    {
         output::note(line);
     }
     Ok(())

@@ -29,10 +29,18 @@ pub async fn run(arguments: Join) -> anyhow::Result<()> {
     })?;
     drop(parsed);
     let mut running = services::Running::new(arguments.node.foreground);
-    running.start_agent(Some(Handover { ticket: ticket.expose().clone(), node })).await?;
+    running
+        .start_agent(Some(Handover {
+            ticket: ticket.expose().clone(),
+            node,
+        }))
+        .await?;
     services::wait_for_agent(READY_WITHIN).await?;
     let status = agent_socket::status().await?;
-    output::note(format!("this host is a node of cluster `{}`; see `bastide status`", status.cluster));
+    output::note(format!(
+        "this host is a node of cluster `{}`; see `bastide status`",
+        status.cluster
+    ));
     running.wait().await
 }
 

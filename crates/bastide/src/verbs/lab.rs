@@ -41,7 +41,11 @@ pub fn run(verb: LabVerb) -> anyhow::Result<ExitCode> {
             output::note(format!("lab `{}` is up", lab.plan().name()));
             lab.keep()?;
         }
-        LabVerb::Exec { file, node, command } => return exec(&file, &node, &command),
+        LabVerb::Exec {
+            file,
+            node,
+            command,
+        } => return exec(&file, &node, &command),
         LabVerb::Cut { file, link } => attach(&file)?.cut(&link)?,
         LabVerb::Heal { file, link } => attach(&file)?.heal(&link)?,
         LabVerb::Status { file, format } => {
@@ -92,7 +96,11 @@ fn attach(file: &Path) -> anyhow::Result<Lab> {
     lab.map_err(|error| {
         let hint = format!("bastide lab up {}", file.display());
         anyhow::Error::new(error).context(
-            Failure::new(Exit::Unreachable, format!("lab `{}` is not up", plan.name())).hint(hint),
+            Failure::new(
+                Exit::Unreachable,
+                format!("lab `{}` is not up", plan.name()),
+            )
+            .hint(hint),
         )
     })
 }

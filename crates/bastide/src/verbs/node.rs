@@ -13,7 +13,9 @@ pub async fn run(verb: NodeVerb) -> anyhow::Result<()> {
     match verb {
         NodeVerb::Rm { node } => {
             let id = find(&node).await?;
-            operator::client()?.call("DELETE", &format!("/v1/mesh/nodes/{id}"), None).await?;
+            operator::client()?
+                .call("DELETE", &format!("/v1/mesh/nodes/{id}"), None)
+                .await?;
             output::note(format!("node `{node}` is out of the cluster"));
         }
         NodeVerb::Approve { node, routes } => {
@@ -22,7 +24,10 @@ pub async fn run(verb: NodeVerb) -> anyhow::Result<()> {
             let body = json!({"routes": routes});
             let path = format!("/v1/mesh/nodes/{id}/routes");
             operator::client()?.call("POST", &path, Some(body)).await?;
-            output::note(format!("node `{node}` is the gateway for: {}", routes.join(", ")));
+            output::note(format!(
+                "node `{node}` is the gateway for: {}",
+                routes.join(", ")
+            ));
         }
     }
     Ok(())

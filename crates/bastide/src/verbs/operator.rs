@@ -27,8 +27,11 @@ fn read(path: &str) -> anyhow::Result<String> {
     let bytes = file::read_bounded(Path::new(path), FILE_BYTES_MAX)
         .with_context(|| format!("could not read `{path}`"))?
         .ok_or_else(|| {
-            Failure::new(Exit::Refused, format!("this host holds no operator's token (`{path}`)"))
-                .hint("run this on the cluster's first controller")
+            Failure::new(
+                Exit::Refused,
+                format!("this host holds no operator's token (`{path}`)"),
+            )
+            .hint("run this on the cluster's first controller")
         })?;
     String::from_utf8(bytes).with_context(|| format!("`{path}` is damaged"))
 }

@@ -1,15 +1,26 @@
 //! The daemons: `bastide server` and `bastide agent`.
 
 use std::io::Read;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use anyhow::Context;
-use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover};
+use anyhow::{Context, ensure};
+use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
+use bastide_api::{AddressPlan, ClusterId, ClusterName, NodeName, Secret, SwarmSettings, ports};
+use bastide_control::core::registry::Registry;
+use bastide_control::run::channel::{self, Begin, Listen};
+use bastide_control::run::dev as control_dev;
+use bastide_control::run::server::{SealKey, Server as ControlServer, ServerConfig};
 use bastide_linux::{file, memory};
+use bastide_store::KeyFileSeal;
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Agent;
-use crate::paths;
+use crate::cli::{Agent, Server, Up};
+use crate::verbs::services;
+use crate::{output, paths};
 
 /// Runs the agent until it is told to end.
 pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -26,7 +37,9 @@ pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
     };
     let stop = CancellationToken::new();
     let run = bastide_agent::run(options, stop.clone());
-    until_told_to_end(run, stop).await.context("the agent ended")
+    until_told_to_end(run, stop)
+        .await
+        .context("the agent ended")
 }
 
 fn read_handover(from: impl Read) -> anyhow::Result<Handover> {
@@ -44,10 +57,7 @@ fn take_handover_file() -> anyhow::Result<Option<Handover>> {
 }
 
 /// Runs a daemon; a signal to end cancels `stop` and waits for it.
-async fn until_told_to_end<T>(
-    daemon: impl Future<Output = T>,
-    stop: CancellationToken,
-) -> T {
+async fn until_told_to_end<T>(daemon: impl Future<Output = T>, stop: CancellationToken) -> T {
     use tokio::signal::unix::{SignalKind, signal};
     tokio::pin!(daemon);
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
@@ -60,18 +70,231 @@ async fn until_told_to_end<T>(
     daemon.await
 }
 
-pub async fn server(_arguments: crate::cli::Server) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// What the first start of a server needs: from `up`, on standard input.
+#[derive(Serialize, Deserialize)]
+struct Bootstrap {
+    /// The seal's key, in base64. Zeroise after use.
+    seal_key: String,
+    /// The cluster's name.
+    name: ClusterName,
+    /// Its address plan.
+    plan: AddressPlan,
+    /// Where the world reaches the node channel.
+    channel: Vec<SocketAddr>,
+    /// How its Swarm is driven.
+    swarm: SwarmSettings,
+    /// The first node's name.
+    node_name: NodeName,
 }
 
+/// What follows from it: to `up`, on standard output.
+#[derive(Serialize, Deserialize)]
 pub struct Bootstrapped {
+    /// The operator's token.
+    pub token: String,
+    /// The cluster's CA (PEM).
+    pub ca: String,
+    /// The ticket for the agent of this host.
     pub ticket: String,
 }
 
+/// Begins a cluster: a process that runs as the server will, without root, makes its store.
 pub async fn bootstrap(
-    _arguments: &crate::cli::Up,
-    _node: &bastide_agent::NodeSettings,
-    _plan: bastide_api::AddressPlan,
+    arguments: &Up,
+    node: &NodeSettings,
+    plan: AddressPlan,
 ) -> anyhow::Result<Bootstrapped> {
-    anyhow::bail!("not yet")
+    let (uid, gid) = services::server_user()?;
+    make_folders(uid, gid)?;
+    let seal = KeyFileSeal::open_or_create(Path::new(paths::SEAL_KEY))?;
+    let channel = node
+        .public
+        .iter()
+        .map(|public| SocketAddr::new(public.ip(), ports::CHANNEL));
+    let mut channel: Vec<_> = channel.collect();
+    if channel.is_empty() {
+        let address = services::likely_address()?;
+        output::note(format!(
+            "other machines will be told to join at {address}; if they reach this one elsewhere, \
+             begin anew with `--public ADDRESS`"
+        ));
+        channel.push(SocketAddr::new(address, ports::CHANNEL));
+    }
+    let asked = Bootstrap {
+        seal_key: BASE64.encode(seal.key().expose()),
+        name: arguments.cluster.clone(),
+        plan,
+        channel,
+        swarm: SwarmSettings {
+            heartbeat_ms: arguments.swarm_heartbeat_ms,
+            rebalance_after_ms: arguments.rebalance_after_s.saturating_mul(1000),
+        },
+        node_name: node.name.clone(),
+    };
+    let asked = Secret::new(serde_json::to_vec(&asked).context("could not encode the request")?);
+    let mut child = services::server_command(&["server", "--bootstrap"])?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("could not start the server")?;
+    services::give(&mut child, asked.expose())
+        .await
+        .context("could not speak to the server")?;
+    let output = child
+        .wait_with_output()
+        .await
+        .context("could not wait for the server")?;
+    ensure!(
+        output.status.success(),
+        "the server could not begin a cluster: {}",
+        output.status
+    );
+    let answer: Bootstrapped =
+        serde_json::from_slice(&output.stdout).context("the server's answer cannot be read")?;
+    keep(paths::OPERATOR_TOKEN, answer.token.as_bytes())?;
+    keep(paths::CA, answer.ca.as_bytes())?;
+    Ok(answer)
+}
+
+fn keep(path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    file::write_private(Path::new(path), bytes).with_context(|| format!("could not write `{path}`"))
+}
+
+fn make_folders(uid: u32, gid: u32) -> anyhow::Result<()> {
+    for path in ["/etc/bastide", "/var/lib/bastide"] {
+        std::fs::create_dir_all(path).with_context(|| format!("could not make `{path}`"))?;
+    }
+    file::create_private_dir(Path::new(paths::SERVER))
+        .and_then(|()| std::os::unix::fs::chown(paths::SERVER, Some(uid), Some(gid)))
+        .with_context(|| format!("could not make `{}`", paths::SERVER))
+}
+
+/// Runs the server.
+pub async fn server(arguments: Server) -> anyhow::Result<()> {
+    memory::harden().context("could not protect this process's memory")?;
+    if arguments.dev {
+        return dev(arguments).await;
+    }
+    if arguments.bootstrap {
+        return begin(&arguments).await;
+    }
+    let seal = if arguments.handover {
+        let mut text = String::new();
+        let read = std::io::stdin()
+            .take(HANDOVER_BYTES_MAX)
+            .read_to_string(&mut text);
+        read.context("could not read the seal's key")?;
+        let text = Secret::new(text);
+        SealKey::Given(seal_key(text.expose().trim())?)
+    } else {
+        SealKey::File(credential())
+    };
+    let (mut server, _) = ControlServer::start(
+        &config(&arguments, seal, String::new()),
+        fresh_cluster_id()?,
+        Registry::built_in(),
+    )?;
+    let record = channel::cluster(server.plane())?
+        .context("this server has begun no cluster: begin one with `bastide up`")?;
+    // The host that began the cluster joined it first, so its address is the plan's first.
+    let own = record
+        .plan
+        .slot(0)
+        .context("the address plan holds no node")?
+        .0;
+    let listen = Listen {
+        channel: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, ports::CHANNEL))],
+        api: vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, ports::API)),
+            SocketAddr::from((own, ports::API)),
+        ],
+    };
+    channel::open(&mut server, &listen).await?;
+    let stop = CancellationToken::new();
+    until_told_to_end(stop.clone().cancelled_owned(), stop).await;
+    server.stop().await;
+    Ok(())
+}
+
+/// Begins a cluster with what standard input says.
+async fn begin(arguments: &Server) -> anyhow::Result<()> {
+    let asked: Bootstrap = serde_json::from_reader(std::io::stdin().take(HANDOVER_BYTES_MAX))
+        .context("the request cannot be read")?;
+    let key = Secret::new(asked.seal_key);
+    let seal = SealKey::Given(seal_key(key.expose())?);
+    let (server, root) = ControlServer::start(
+        &config(arguments, seal, asked.name.to_string()),
+        fresh_cluster_id()?,
+        Registry::built_in(),
+    )?;
+    let root = root.context("this server's store exists already")?;
+    let begun = channel::begin(
+        server.plane(),
+        Begin {
+            name: asked.name,
+            plan: asked.plan,
+            channel: asked.channel,
+            swarm: asked.swarm,
+            node_name: asked.node_name,
+        },
+    )
+    .await?;
+    let answer = Bootstrapped {
+        token: root.expose().clone(),
+        ca: begun.ca,
+        ticket: begun.ticket.expose().clone(),
+    };
+    let text = Secret::new(serde_json::to_string(&answer).context("could not encode the answer")?);
+    server.stop().await;
+    output::data(text.expose());
+    Ok(())
+}
+
+fn config(arguments: &Server, seal: SealKey, cluster_name: String) -> ServerConfig {
+    let audit = Some(arguments.state.join("audit.log"));
+    ServerConfig {
+        data: arguments.state.clone(),
+        seal,
+        audit,
+        cluster_name,
+    }
+}
+
+fn fresh_cluster_id() -> anyhow::Result<ClusterId> {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).context("the system's random source does not answer")?;
+    Ok(ClusterId::from_bytes(id))
+}
+
+fn seal_key(text: &str) -> anyhow::Result<Secret<[u8; 32]>> {
+    let bytes = BASE64.decode(text.as_bytes()).ok().map(Secret::new);
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.expose().as_slice()).ok());
+    key.map(Secret::new)
+        .context("the seal's key has a wrong form")
+}
+
+/// The seal's key as systemd hands it to the server's unit, or where it lies for root.
+fn credential() -> PathBuf {
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) => Path::new(&folder).join("seal.key"),
+        None => PathBuf::from(paths::SEAL_KEY),
+    }
+}
+
+/// Runs the development server.
+async fn dev(arguments: Server) -> anyhow::Result<()> {
+    let root = arguments.root_token.map(Secret::new);
+    let server = control_dev::start(arguments.listen, root).await?;
+    output::note("WARNING: a development server. It keeps everything in memory, is unsealed, and");
+    output::note("speaks plain HTTP: use it to try things out, and for nothing else.");
+    output::note(format!(
+        "\n    export VAULT_ADDR='http://{}'\n",
+        server.address
+    ));
+    output::data(format!("Root Token: {}", server.root_token.expose()));
+    let stop = CancellationToken::new();
+    until_told_to_end(stop.clone().cancelled_owned(), stop).await;
+    server.server.stop().await;
+    Ok(())
 }

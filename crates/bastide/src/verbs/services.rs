@@ -1,5 +1,6 @@
 //! The two daemons of a host: as children in the foreground, or as systemd's units.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use anyhow::Context;
 use bastide_agent::Handover;
 use bastide_api::{AddressPlan, Secret};
 use bastide_linux::{file, netlink};
+use bastide_store::KeyFileSeal;
+use data_encoding::BASE64;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
@@ -33,7 +36,11 @@ pub struct Running {
 impl Running {
     /// Nothing yet.
     pub fn new(foreground: bool) -> Self {
-        Self { foreground: foreground || !has_systemd(), server: None, agent: None }
+        Self {
+            foreground: foreground || !has_systemd(),
+            server: None,
+            agent: None,
+        }
     }
 
     /// Starts the server.
@@ -47,15 +54,20 @@ impl Running {
             .kill_on_drop(true)
             .spawn()
             .context("could not start the server")?;
-        let key = seal_key()?;
-        give(&mut child, key.expose()).await.context("could not hand the server its seal key")?;
+        let seal = KeyFileSeal::open(Path::new(paths::SEAL_KEY))?;
+        let key = Secret::new(BASE64.encode(seal.key().expose()).into_bytes());
+        give(&mut child, key.expose())
+            .await
+            .context("could not hand the server its seal key")?;
         self.server = Some(child);
         Ok(())
     }
 
     /// Starts the agent, with what it needs to join if it has not joined yet.
     pub async fn start_agent(&mut self, handover: Option<Handover>) -> anyhow::Result<()> {
-        let handover = handover.map(|handover| serde_json::to_vec(&handover)).transpose()?;
+        let handover = handover
+            .map(|handover| serde_json::to_vec(&handover))
+            .transpose()?;
         if !self.foreground {
             if let Some(handover) = handover {
                 file::write_private(Path::new(paths::AGENT_HANDOVER), &handover)
@@ -65,7 +77,10 @@ impl Running {
         }
         let program = std::env::current_exe().context("could not find this program")?;
         let mut command = Command::new(program);
-        command.arg("agent").stdout(Stdio::null()).kill_on_drop(true);
+        command
+            .arg("agent")
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
         if handover.is_some() {
             command.arg("--handover").stdin(Stdio::piped());
         } else {
@@ -74,7 +89,9 @@ impl Running {
         let mut child = command.spawn().context("could not start the agent")?;
         if let Some(handover) = handover {
             let handover = Secret::new(handover);
-            give(&mut child, handover.expose()).await.context("could not hand over the ticket")?;
+            give(&mut child, handover.expose())
+                .await
+                .context("could not hand over the ticket")?;
         }
         self.agent = Some(child);
         Ok(())
@@ -82,7 +99,9 @@ impl Running {
 
     /// In the foreground: waits until the agent ends or a signal comes, then ends what is left.
     pub async fn wait(mut self) -> anyhow::Result<()> {
-        let Some(mut agent) = self.agent.take() else { return Ok(()) };
+        let Some(mut agent) = self.agent.take() else {
+            return Ok(());
+        };
         let mut server = self.server.take();
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
@@ -115,17 +134,23 @@ impl Running {
 
 /// Asks a daemon to end, and ends it if it does not.
 async fn end(child: &mut Child) {
-    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
+        return;
+    };
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         // Fails only if it ended already.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
-    if tokio::time::timeout(END_WITHIN, child.wait()).await.is_err() {
+    if tokio::time::timeout(END_WITHIN, child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
     }
 }
 
-async fn give(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes all of a child's input.
+pub async fn give(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
     let mut stdin = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
     stdin.write_all(bytes).await?;
     stdin.shutdown().await
@@ -146,7 +171,14 @@ pub fn server_user() -> anyhow::Result<(u32, u32)> {
         return Ok(found);
     }
     let status = std::process::Command::new("useradd")
-        .args(["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER])
+        .args([
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--shell",
+            "/usr/sbin/nologin",
+            USER,
+        ])
         .status()
         .context("could not run `useradd`")?;
     anyhow::ensure!(status.success(), "`useradd {USER}` failed: {status}");
@@ -155,18 +187,13 @@ pub fn server_user() -> anyhow::Result<(u32, u32)> {
 
 fn lookup(user: &str) -> anyhow::Result<Option<(u32, u32)>> {
     let text = std::fs::read_to_string("/etc/passwd").context("could not read `/etc/passwd`")?;
-    let line = text.lines().find(|line| line.split(':').next() == Some(user));
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(user));
     let Some(line) = line else { return Ok(None) };
     let fields: Vec<_> = line.split(':').collect();
     let number = |at: usize| fields.get(at).and_then(|field| field.parse().ok());
     Ok(number(2).zip(number(3)))
-}
-
-/// Reads the key that opens the seal.
-pub fn seal_key() -> anyhow::Result<Secret<Vec<u8>>> {
-    let bytes = file::read_bounded(Path::new(paths::SEAL_KEY), 4096)
-        .with_context(|| format!("could not read `{}`", paths::SEAL_KEY))?;
-    bytes.map(Secret::new).with_context(|| format!("no seal key at `{}`", paths::SEAL_KEY))
 }
 
 /// Refuses to go on without root.
@@ -175,21 +202,46 @@ pub fn require_root(what: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let what = format!("`{what}` needs root: it makes a network device and rules");
-    Err(Failure::new(Exit::Usage, what).hint("run it with sudo").into())
+    Err(Failure::new(Exit::Usage, what)
+        .hint("run it with sudo")
+        .into())
 }
 
 /// Returns this host's name.
 pub fn host_name() -> anyhow::Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .context("could not read the host's name")?;
-    Ok(name.trim().split('.').next().unwrap_or_default().to_lowercase())
+    Ok(name
+        .trim()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase())
+}
+
+/// Returns the address that this host most likely has for others: the source of its default route.
+pub fn likely_address() -> anyhow::Result<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("could not open a socket")?;
+    // Nothing is sent: connecting only asks the kernel which source it would use.
+    let to = SocketAddr::from(([192, 0, 2, 1], 9));
+    let source = socket.connect(to).and_then(|()| socket.local_addr());
+    source.map(|address| address.ip()).map_err(|_| {
+        Failure::new(Exit::Usage, "this host has no route to other machines")
+            .hint("name the address at which they reach it with `--public ADDRESS`")
+            .into()
+    })
 }
 
 /// Refuses ranges that this host already has addresses in.
 pub fn check_range_is_free(plan: &AddressPlan) -> anyhow::Result<()> {
     let mut socket = netlink::Socket::open().context("could not ask the kernel for addresses")?;
-    for address in socket.addresses().context("could not list this host's addresses")? {
-        let std::net::IpAddr::V4(ip) = address.net.addr() else { continue };
+    for address in socket
+        .addresses()
+        .context("could not list this host's addresses")?
+    {
+        let std::net::IpAddr::V4(ip) = address.net.addr() else {
+            continue;
+        };
         for (range, option) in [(plan.mesh, "--mesh"), (plan.containers, "--containers")] {
             if range.contains(&ip) {
                 let what = format!("range {range} is in use: this host has address {ip}");
@@ -248,7 +300,11 @@ async fn start_unit(name: &str, text: &str) -> anyhow::Result<()> {
             .status()
             .await
             .context("could not run `systemctl`")?;
-        anyhow::ensure!(status.success(), "`systemctl {}` failed: {status}", arguments.join(" "));
+        anyhow::ensure!(
+            status.success(),
+            "`systemctl {}` failed: {status}",
+            arguments.join(" ")
+        );
     }
     output::note(format!("{name} is enabled"));
     Ok(())

@@ -40,11 +40,19 @@ fn screen(status: &Status) -> String {
         "cluster {}: {alive} of {} nodes reachable, control plane {}\n\n",
         status.cluster,
         status.nodes.len(),
-        if status.controller { "answers" } else { "does not answer (mesh and services go on)" },
+        if status.controller {
+            "answers"
+        } else {
+            "does not answer (mesh and services go on)"
+        },
     );
     let mut rows = vec![row(["NODE", "SITE", "ADDRESS", "PATH", "LATENCY", "SWARM"])];
     for node in &status.nodes {
-        let name = if node.controller { format!("{}*", node.name) } else { node.name.to_string() };
+        let name = if node.controller {
+            format!("{}*", node.name)
+        } else {
+            node.name.to_string()
+        };
         let swarm = if node.swarm { "member" } else { "-" };
         rows.push(vec![
             name,
@@ -129,7 +137,10 @@ fn path(node: &NodeStatus, status: &Status) -> String {
 
 fn latency(node: &NodeStatus) -> String {
     let rtt_us = node.path.as_ref().and_then(|fact| fact.rtt_us);
-    rtt_us.map_or_else(|| "-".to_owned(), |us| format!("{}.{:01} ms", us / 1000, us % 1000 / 100))
+    rtt_us.map_or_else(
+        || "-".to_owned(),
+        |us| format!("{}.{:01} ms", us / 1000, us % 1000 / 100),
+    )
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -139,12 +150,18 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| {
-        rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(at))
+            .map(|cell| cell.chars().count())
+            .max()
     };
     let widths: Vec<_> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }

@@ -21,7 +21,11 @@ pub async fn run(arguments: TicketArgs) -> anyhow::Result<()> {
 /// Has the control plane of this host make a ticket.
 pub async fn create(minutes: u32) -> anyhow::Result<String> {
     let body = json!({"ttl": u64::from(minutes) * 60});
-    let answer = operator::client()?.call("POST", "/v1/auth/join/tickets", Some(body)).await?;
-    let ticket = answer["ticket"].as_str().context("the control plane answered without a ticket")?;
+    let answer = operator::client()?
+        .call("POST", "/v1/auth/join/tickets", Some(body))
+        .await?;
+    let ticket = answer["ticket"]
+        .as_str()
+        .context("the control plane answered without a ticket")?;
     Ok(ticket.to_owned())
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bastide_agent::{Handover, NodeSettings};
-use bastide_api::{AddressPlan, ports};
-use serde_json::json;
+use bastide_api::AddressPlan;
 
 use crate::cli::{NodeArgs, Up};
 use crate::exit::{Exit, Failure};
@@ -26,18 +25,27 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
     } else {
         services::check_range_is_free(&plan)?;
         let answer = serve::bootstrap(&arguments, &node, plan).await?;
-        output::note(format!("cluster `{}` begins on this host", arguments.cluster));
+        output::note(format!(
+            "cluster `{}` begins on this host",
+            arguments.cluster
+        ));
         Some(answer)
     };
     let mut running = services::Running::new(arguments.node.foreground);
     running.start_server().await?;
     services::wait_for_server(READY_WITHIN).await?;
-    let handover = first.map(|first| Handover { ticket: first.ticket, node });
+    let handover = first.map(|first| Handover {
+        ticket: first.ticket,
+        node,
+    });
     running.start_agent(handover).await?;
     services::wait_for_agent(READY_WITHIN).await?;
     let ticket = ticket::create(60).await?;
     let status = agent_socket::status().await?;
-    output::note(format!("cluster `{}` is up; on another machine, type", status.cluster));
+    output::note(format!(
+        "cluster `{}` is up; on another machine, type",
+        status.cluster
+    ));
     output::note("  bastide join -");
     output::note("and give it this ticket (one machine, 60 minutes):");
     output::data(ticket);
@@ -49,8 +57,11 @@ pub fn settings(arguments: &NodeArgs) -> anyhow::Result<NodeSettings> {
     let name = match &arguments.name {
         Some(name) => name.clone(),
         None => services::host_name()?.parse().map_err(|error| {
-            Failure::new(Exit::Usage, format!("the host name cannot name the node: {error}"))
-                .hint("choose one with `--name`")
+            Failure::new(
+                Exit::Usage,
+                format!("the host name cannot name the node: {error}"),
+            )
+            .hint("choose one with `--name`")
         })?,
     };
     Ok(NodeSettings {
@@ -75,6 +86,7 @@ fn plan(arguments: &Up) -> anyhow::Result<AddressPlan> {
     if let Some(mtu) = arguments.mtu {
         plan.mtu = mtu;
     }
-    plan.check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    plan.check()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     Ok(plan)
 }

@@ -44,12 +44,18 @@ fn start_in_background(interface: &str) -> anyhow::Result<ExitCode> {
         .stdout(Stdio::piped())
         .spawn()
         .context("could not start this program anew")?;
-    let mut stdout = child.stdout.take().context("the new program has no output")?;
+    let mut stdout = child
+        .stdout
+        .take()
+        .context("the new program has no output")?;
     let mut said = vec![0; READY.len()];
     let is_ready = stdout.read_exact(&mut said).is_ok() && said == READY;
     if !is_ready {
         let status = child.wait().context("could not wait for the new program")?;
-        ensure!(status.success(), "interface `{interface}` could not be started: {status}");
+        ensure!(
+            status.success(),
+            "interface `{interface}` could not be started: {status}"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

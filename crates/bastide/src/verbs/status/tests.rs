@@ -12,7 +12,10 @@ fn node(byte: u8, name: &str, kind: Option<PathKind>) -> NodeStatus {
         address: [100, 72, 0, byte].into(),
         controller: byte == 1,
         alive: kind != Some(PathKind::None),
-        path: kind.map(|kind| PathFact { kind, rtt_us: Some(12_345) }),
+        path: kind.map(|kind| PathFact {
+            kind,
+            rtt_us: Some(12_345),
+        }),
         swarm: true,
     }
 }
@@ -26,7 +29,13 @@ fn the_screen_names_paths_relays_services_and_troubles() {
         revision: Revision(3),
         controller: true,
         nodes: vec![
-            node(1, "atlas", Some(PathKind::Direct { to: "203.0.113.10:51820".parse().unwrap() })),
+            node(
+                1,
+                "atlas",
+                Some(PathKind::Direct {
+                    to: "203.0.113.10:51820".parse().unwrap(),
+                }),
+            ),
             node(2, "boreas", None),
             node(3, "cygnus", Some(PathKind::Relayed { via: relay })),
         ],
