@@ -34,7 +34,7 @@ const BATCH_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The kernel refused a request.
-    #[error("could not {operation} `{object}`{}", said(.message))]
+    #[error("could not {operation} `{object}`{}", said(.message.as_ref()))]
     Refused {
         /// What was asked, in the imperative.
         operation: &'static str,
@@ -89,11 +89,8 @@ impl NetlinkError {
     }
 }
 
-fn said(message: &Option<String>) -> String {
-    message
-        .as_ref()
-        .map(|text| format!(": the kernel said \"{text}\""))
-        .unwrap_or_default()
+fn said(message: Option<&String>) -> String {
+    message.map(|text| format!(": the kernel said \"{text}\"")).unwrap_or_default()
 }
 
 /// One change to ask of the kernel. The constructors are on this type, beside each object's own.
@@ -154,12 +151,12 @@ impl Socket {
 
     /// Does one request.
     pub fn apply(&mut self, request: Request) -> Result<(), NetlinkError> {
-        self.apply_all(vec![request])
+        self.apply_all(&[request])
     }
 
     /// Does many requests in order, in as few sends as possible. Later requests are tried even if
     /// an earlier one is refused; the first refusal is returned.
-    pub fn apply_all(&mut self, requests: Vec<Request>) -> Result<(), NetlinkError> {
+    pub fn apply_all(&mut self, requests: &[Request]) -> Result<(), NetlinkError> {
         let mut first_refusal = None;
         for batch in requests.chunks(BATCH_MAX) {
             let sequence_first = self.sequence.wrapping_add(1);

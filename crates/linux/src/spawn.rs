@@ -124,6 +124,16 @@ impl Command {
         self
     }
 
+    /// Sets a variable of the environment unless it is set already.
+    pub fn env_default(
+        &mut self,
+        name: impl Into<OsString>,
+        value: impl Into<OsString>,
+    ) -> &mut Self {
+        self.environment.entry(name.into()).or_insert_with(|| value.into());
+        self
+    }
+
     /// Sets variables of the environment.
     pub fn envs<N: Into<OsString>, V: Into<OsString>>(
         &mut self,

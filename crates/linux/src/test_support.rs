@@ -1,7 +1,6 @@
 //! What the tests of this crate share.
 
 /// Tells whether the test may make namespaces; if not, says so.
-#[expect(clippy::print_stderr, reason = "a skipped test says so aloud")]
 pub(crate) fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {

@@ -426,6 +426,7 @@ impl Lab {
         for namespace in self.namespaces(node)? {
             command.enter(namespace);
         }
+        command.env_default("HOME", "/root");
         if found.role == Role::Host {
             let hierarchies = Hierarchies::find()?;
             let leaf = if hierarchies.is_unified_only() {

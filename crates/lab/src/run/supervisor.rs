@@ -231,7 +231,7 @@ fn make(plan: &Plan, arguments: &Arguments) -> Result<Made, MakeError> {
     }
     let mut switches = Socket::open().map_err(MakeError::Switches)?;
     switches
-        .apply_all(wire_requests(&operations, &networks))
+        .apply_all(&wire_requests(&operations, &networks))
         .map_err(MakeError::Switches)?;
     for (node, network) in &networks {
         let failed = |source| MakeError::Network {
@@ -240,7 +240,7 @@ fn make(plan: &Plan, arguments: &Arguments) -> Result<Made, MakeError> {
         };
         let mut socket = Socket::open_in(network).map_err(failed)?;
         socket
-            .apply_all(node_requests(&operations, node))
+            .apply_all(&node_requests(&operations, node))
             .map_err(failed)?;
     }
     // Loading rules and making a host's world mostly wait for the kernel: so all at the same time.

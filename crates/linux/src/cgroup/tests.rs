@@ -49,7 +49,7 @@ fn a_group_is_made_in_each_hierarchy_and_removed_with_all_below_it() {
         inner.open_procs().unwrap().len(),
         hierarchies.iter().count()
     );
-    assert_eq!(hierarchies.leftovers(&name), [name.clone()]);
+    assert_eq!(hierarchies.leftovers(&name), [name.as_str()]);
     assert!(inner.processes().is_empty());
     let removed = hierarchies
         .group(&name)

@@ -42,6 +42,7 @@ pub enum LinkKind {
 }
 
 /// A link as the kernel tells of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its number in its namespace.

@@ -47,11 +47,11 @@ fn a_port_is_put_into_its_bridge_as_it_is_made() {
             master: Some(bridge),
             ..VethEnd::new("p1")
         };
-        let requests = vec![
+        let requests = [
             Request::add_bridge("lan", Some(bridge)),
             Request::add_veth(&port, &VethEnd::new("far")),
         ];
-        socket.apply_all(requests).unwrap();
+        socket.apply_all(&requests).unwrap();
         let port = socket.link("p1").unwrap().unwrap();
         assert_eq!(port.master, Some(bridge));
         let far = socket.link("far").unwrap().unwrap().index;
@@ -148,10 +148,9 @@ fn requests_beyond_one_batch_are_all_done() {
         socket.add_bridge("lan").unwrap();
         let dev = socket.link("lan").unwrap().unwrap().index;
         let addresses = (0..200).map(|n| format!("10.0.{n}.1/24").parse().unwrap());
-        let requests = addresses
-            .map(|net| Request::add_address(dev, net))
-            .collect();
-        socket.apply_all(requests).unwrap();
+        let requests: Vec<_> =
+            addresses.map(|net| Request::add_address(dev, net)).collect();
+        socket.apply_all(&requests).unwrap();
         let on_lan = socket.addresses().unwrap().into_iter();
         assert_eq!(
             on_lan

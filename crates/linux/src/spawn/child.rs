@@ -14,6 +14,8 @@ use crate::namespace::{Kind, Namespace};
 
 /// `CLONE_CLEAR_SIGHAND` of `linux/sched.h` (Linux 5.5): handlers are set back to the default.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLOSE_RANGE_CLOEXEC` of `linux/close_range.h` (Linux 5.11).
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
 /// Number below which no descriptor is used while descriptors are moved to their places.
 const MOVED_FIRST: RawFd = 512;
 
@@ -329,7 +331,6 @@ unsafe fn arrange(files: &[(RawFd, RawFd)], report: &mut RawFd, moved: &mut [Raw
                 return false;
             }
         }
-        const CLOSE_RANGE_CLOEXEC: u32 = 4;
         if libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, CLOSE_RANGE_CLOEXEC) != 0 {
             return false;
         }
