@@ -10,7 +10,7 @@ pub const PER_SECOND_MAX: usize = 32;
 /// Addresses probed for one peer within [`MAPPING_LIFE`]: each is a mapping in some NAT.
 pub const DESTINATIONS_MAX: usize = 64;
 /// How long a NAT keeps a mapping at most, as far as this budget cares.
-const MAPPING_LIFE: Duration = Duration::from_secs(120);
+const MAPPING_LIFE: Duration = Duration::from_mins(2);
 
 /// The budget of one peer.
 #[derive(Debug, Default)]

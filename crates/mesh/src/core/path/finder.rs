@@ -28,7 +28,7 @@ pub const TRUST: Duration = PING_ACTIVE.saturating_add(PATIENCE);
 /// Nodes whose view of our address is kept.
 const OBSERVERS_MAX: usize = 16;
 /// What an observer saw is void after this.
-const OBSERVED_LIFE: Duration = Duration::from_secs(60);
+const OBSERVED_LIFE: Duration = Duration::from_mins(1);
 /// Reflexive addresses that are published: a NAT that varies has one for each observer.
 const REFLEXIVE_MAX: usize = 2;
 /// Addresses that are published at all.
@@ -499,12 +499,12 @@ impl PathFinder {
                 self.observed.remove(&oldest);
             }
         }
-        let observed = Observed {
+        let vote = Observed {
             seen,
             observer,
             at: now,
         };
-        self.observed.insert(id, observed);
+        self.observed.insert(id, vote);
         self.review_endpoints(now);
     }
 

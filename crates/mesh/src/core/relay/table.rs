@@ -10,10 +10,10 @@ use super::bucket::Bucket;
 use crate::core::wireguard::message::{self, Mac1Key, Message};
 
 /// How long a bind holds without being repeated.
-pub const BIND_LIFE: Duration = Duration::from_secs(300);
+pub const BIND_LIFE: Duration = Duration::from_mins(5);
 /// How long a member is sent to after it was last heard: longer than its keepalive, and hardly
 /// longer than NATs keep mappings.
-pub const HEARD_LIFE: Duration = Duration::from_secs(60);
+pub const HEARD_LIFE: Duration = Duration::from_mins(1);
 /// Bound pairs, each direction counted.
 pub const PAIRS_MAX: usize = 1 << 16;
 /// Pairs of one member, each direction counted once.

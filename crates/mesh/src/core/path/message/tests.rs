@@ -25,7 +25,7 @@ fn each_message_reads_as_it_was_written() {
         });
     }
     for count in [0, 1, CANDIDATES_MAX] {
-        let address = |at: usize| SocketAddr::from(([192, 0, 2, at as u8], 4000));
+        let address = |at: usize| SocketAddr::from(([192, 0, 2, u8::try_from(at).unwrap()], 4000));
         check(Message::CallMe {
             answer: true,
             varies: count == 1,
@@ -65,7 +65,7 @@ fn no_answer_is_longer_than_its_question() {
             selected: false,
         },
     );
-    let pong = encode(
+    let answer = encode(
         1,
         &Message::Pong {
             transaction,
@@ -88,7 +88,7 @@ fn no_answer_is_longer_than_its_question() {
             rtt_us: 1,
         },
     );
-    assert!(pong.len() <= ping.len());
+    assert!(answer.len() <= ping.len());
     assert!(bound.len() <= bind.len());
     let call_me = |count| Message::CallMe {
         answer: false,

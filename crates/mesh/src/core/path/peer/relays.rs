@@ -22,7 +22,7 @@ const TRIES_MAX: u32 = 3;
 const ABSENT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// After so many refusals others are asked as well.
 const REFUSALS_MAX: u32 = 3;
-const FULL_FOR: Duration = Duration::from_secs(60);
+const FULL_FOR: Duration = Duration::from_mins(1);
 
 /// What is known of one relay for one peer.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ const WAVES: [Duration; 6] = [
     Duration::from_millis(300),
     Duration::from_millis(700),
     Duration::from_millis(1500),
-    Duration::from_millis(3000),
+    Duration::from_secs(3),
 ];
 /// The wave with which a call-me goes out again, in case the first was lost.
 const CALL_AGAIN: usize = 3;
@@ -29,11 +29,11 @@ const ANSWERED: Duration = Duration::from_secs(2);
 /// Two questions to a candidate are not closer than this.
 const GAP: Duration = Duration::from_millis(50);
 /// Candidates that the peer told or used are forgotten when they have not answered for this long.
-const CANDIDATE_LIFE: Duration = Duration::from_secs(60);
+const CANDIDATE_LIFE: Duration = Duration::from_mins(1);
 
 /// Pauses between rounds: short and doubling while there is no path at all, longer with a relay.
-const PAUSE_WITHOUT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-const PAUSE_RELAYED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(240));
+const PAUSE_WITHOUT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+const PAUSE_RELAYED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(4));
 
 /// A search.
 pub struct Search {
@@ -119,20 +119,19 @@ impl Peer {
         }
         self.ask_candidates(now, shared);
         self.search.wave += 1;
-        let next = match WAVES.get(self.search.wave) {
-            Some(offset) => (self.search.began + *offset).max(now + GAP),
-            None => {
-                let (first, longest) = if self.selected.is_some() {
-                    PAUSE_RELAYED
-                } else {
-                    PAUSE_WITHOUT
-                };
-                let pause = first * 2_u32.pow(self.search.round.min(8));
-                self.search.round = self.search.round.saturating_add(1);
-                self.search.wave = 0;
-                self.search.calls = 0;
-                now + pause.min(longest)
-            }
+        let next = if let Some(offset) = WAVES.get(self.search.wave) {
+            (self.search.began + *offset).max(now + GAP)
+        } else {
+            let (first, longest) = if self.selected.is_some() {
+                PAUSE_RELAYED
+            } else {
+                PAUSE_WITHOUT
+            };
+            let pause = first * 2_u32.pow(self.search.round.min(8));
+            self.search.round = self.search.round.saturating_add(1);
+            self.search.wave = 0;
+            self.search.calls = 0;
+            now + pause.min(longest)
         };
         self.search.due = Some(next);
     }

@@ -46,16 +46,16 @@ fn message(random: &mut Seeded) -> Message {
     match random.draw() % 5 {
         0 => Message::Ping {
             transaction,
-            via: (random.draw() % 2 == 0).then(|| node(random)),
-            selected: random.draw() % 2 == 0,
+            via: (random.draw().is_multiple_of(2)).then(|| node(random)),
+            selected: random.draw().is_multiple_of(2),
         },
         1 => Message::Pong {
             transaction,
             observed: address(random),
         },
         2 => Message::CallMe {
-            answer: random.draw() % 2 == 0,
-            varies: random.draw() % 2 == 0,
+            answer: random.draw().is_multiple_of(2),
+            varies: random.draw().is_multiple_of(2),
             candidates: (0..random.draw() % 17).map(|_| address(random)).collect(),
         },
         3 => Message::Bind {
