@@ -3,7 +3,10 @@
 use std::io;
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// Why the process could not be hardened.
 #[derive(Debug, thiserror::Error)]
@@ -17,33 +20,38 @@ pub struct MemoryError {
 /// What [`harden`] reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hardened {
-    /// Whether all memory, present and future, stays out of swap. Needs `RLIMIT_MEMLOCK` or
-    /// CAP_IPC_LOCK; without either the process runs on, and swap should be off or encrypted.
+    /// Whether all memory, present and future, stays out of swap. It does where the process has
+    /// CAP_IPC_LOCK or an unlimited `RLIMIT_MEMLOCK`; otherwise swap should be off or encrypted.
     pub locked: bool,
 }
 
 /// Makes the process one that is never dumped to a file, that other processes of its user can
 /// neither trace nor look into, and, where it may, one that is never swapped out.
+///
+/// To be called after privileges were dropped: memory that was locked with a capability is counted
+/// against the limit once the capability is gone, and every later allocation then fails.
 pub fn harden() -> Result<Hardened, MemoryError> {
     let failed = |operation| {
-        move |error: rustix::io::Errno| MemoryError {
-            operation,
-            source: error.into(),
-        }
+        move |error: rustix::io::Errno| MemoryError { operation, source: error.into() }
     };
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbid tracing"))?;
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    )
-    .map_err(failed("forbid core dumps"))?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(failed("forbid core dumps"))?;
+    Ok(Hardened { locked: may_lock_all() && lock_all() })
+}
+
+/// Under a limit, locking all would succeed while little is used, and make allocations fail later.
+fn may_lock_all() -> bool {
+    let is_unlimited = getrlimit(Resource::Memlock).current.is_none();
+    is_unlimited
+        || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+}
+
+fn lock_all() -> bool {
     // ONFAULT: pages are locked when they are first touched, so that stacks and heaps that were
     // reserved and never used cost nothing.
-    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    Ok(Hardened {
-        locked: mlockall(flags).is_ok(),
-    })
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,30 @@
 //! The lab's file: YAML, read strictly. Whatever is wrong is told with its line and what was
 //! expected there.
+//!
+//! ```yaml
+//! lab: two-sites                      # its name, one lab of a name at a time
+//! nodes:
+//!   internet: { kind: switch }        # one Ethernet
+//!   atlas:
+//!     kind: host                      # a machine of its own
+//!     interfaces:
+//!       eth0: { link: internet, address: 203.0.113.10/24 }
+//!   gate:
+//!     kind: router                    # forwards between its interfaces
+//!     nat: port-restricted            # or `symmetric`, or `none`
+//!     wan: wan                        # the interface outside of the translation
+//!     interfaces:
+//!       wan: { link: internet, address: 203.0.113.20/24, mtu: 1492 }
+//!       lan: { link: boreas, address: 192.168.1.1/24, more_addresses: ['fd00::1/64'] }
+//!   boreas:
+//!     kind: host
+//!     interfaces:
+//!       eth0: { link: gate, address: 192.168.1.10/24 }   # a wire: both ends name the other
+//!     routes:
+//!       default: 192.168.1.1          # or a subnet, by way of a neighbour
+//! ```
+//!
+//! `link` is a switch, a node, or `node/interface` where two wires join the same nodes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -223,7 +223,9 @@ impl Lab {
     }
 
     /// Runs `command` in a node to its end, with our own standard streams unless told otherwise.
-    pub fn exec(&self, node: &str, command: Command) -> Result<ExitStatus, LabError> {
+    pub fn exec(&self, node: &str, mut command: Command) -> Result<ExitStatus, LabError> {
+        // This thread waits for it, so its end is ours.
+        command.death_signal(Signal::KILL);
         let mut process = self.start(node, command)?;
         process.wait()
     }
@@ -240,7 +242,10 @@ impl Lab {
         } else {
             Stdio::Pipe
         });
-        command.stdout(Stdio::Pipe).stderr(Stdio::Pipe);
+        command
+            .stdout(Stdio::Pipe)
+            .stderr(Stdio::Pipe)
+            .death_signal(Signal::KILL);
         let mut process = self.spawn(node, command)?;
         let (stdin, stdout, stderr) = (
             process.stdin.take(),

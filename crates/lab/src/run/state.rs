@@ -89,7 +89,10 @@ pub(crate) struct State {
 impl State {
     /// Takes the folder of lab `name`; removes what a dead lab of that name left there.
     pub(crate) fn take(root: &Path, name: &LabName) -> Result<(Self, Vec<Removed>), StateError> {
-        create_private_dir(root).map_err(failed("create", root))?;
+        // One that is there already keeps its permissions; each lab's own folder is private.
+        if !root.is_dir() {
+            create_private_dir(root).map_err(failed("create", root))?;
+        }
         let folder = root.join(name.as_str());
         loop {
             create_private_dir(&folder).map_err(failed("create", &folder))?;
