@@ -55,8 +55,13 @@ fn network_of(lab: &Lab, node: &str) -> String {
 
 fn groups(group: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let path = hierarchy.path().join(group);
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let path = hierarchy.join(group);
         if path.exists() {
             found.push(path.display().to_string());
         }

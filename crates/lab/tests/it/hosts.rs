@@ -63,10 +63,8 @@ fn a_host_sees_only_its_own_processes_names_and_files() {
         run(&lab, "boreas", "cat /proc/sys/net/ipv4/ip_forward"),
         "0\n"
     );
-    assert_eq!(
-        run(&lab, "boreas", "cut -d: -f3 /proc/self/cgroup | sort -u"),
-        "/\n"
-    );
+    // Its control groups look like a machine's: the lab's own group is the root.
+    run(&lab, "boreas", "! grep bastide /proc/self/cgroup");
     assert_eq!(
         run(
             &lab,
