@@ -22,10 +22,27 @@ use crate::http::{Endpoint, Outgoing, Sent, Wire};
 use crate::tls::{self, ClientIdentity, Trust};
 use crate::watch::Watch;
 
-/// How long a request may take if nothing else is said, all addresses of the list included.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How long a client waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For an answer, all addresses of the list included.
+    pub answer: Duration,
+    /// For a sign of life on a watch; the controller gives one at least every 10 s.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    /// 15 s for an answer, 25 s of silence.
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(15),
+            silence: Duration::from_secs(25),
+        }
+    }
+}
 
 /// A client of the control plane, or of an agent's socket. Clones share one connection.
 #[derive(Clone)]
@@ -36,6 +53,7 @@ pub struct Client {
 struct Inner {
     endpoints: Vec<Endpoint>,
     token: Option<Secret<String>>,
+    patience: Patience,
     /// The connection that the last request left behind, to be used by the next.
     idle: Mutex<Option<Wire>>,
 }
@@ -53,20 +71,26 @@ impl Client {
             .into_iter()
             .map(|address| Endpoint::Tls(address, Arc::clone(&config)))
             .collect();
-        Ok(Self::of(endpoints, token))
+        Ok(Self::of(endpoints, token, Patience::default()))
     }
 
     /// Makes a client of the server behind a socket of this host: plain HTTP, because the kernel
     /// vouches for both ends.
     pub fn unix(path: &Path) -> Self {
-        Self::of(vec![Endpoint::Unix(path.to_owned())], None)
+        Self::unix_with(path, Patience::default())
     }
 
-    fn of(endpoints: Vec<Endpoint>, token: Option<Secret<String>>) -> Self {
+    /// As [`Self::unix`], with another patience.
+    pub fn unix_with(path: &Path, patience: Patience) -> Self {
+        Self::of(vec![Endpoint::Unix(path.to_owned())], None, patience)
+    }
+
+    fn of(endpoints: Vec<Endpoint>, token: Option<Secret<String>>, patience: Patience) -> Self {
         Self {
             inner: Arc::new(Inner {
                 endpoints,
                 token,
+                patience,
                 idle: Mutex::new(None),
             }),
         }
@@ -83,7 +107,12 @@ impl Client {
     ) -> Result<Value, ClientError> {
         let body = body.as_ref().map(encode);
         let mut answer = self
-            .ask(method, path, body, Instant::now() + ANSWER_WITHIN)
+            .ask(
+                method,
+                path,
+                body,
+                Instant::now() + self.inner.patience.answer,
+            )
             .await?;
         Ok(answer.get_mut("data").map(Value::take).unwrap_or_default())
     }
@@ -124,7 +153,7 @@ impl Client {
 
     /// Begins to watch, from the revision that is known already; 0 begins with a snapshot.
     pub async fn watch(&self, from: Revision) -> Result<Watch, ClientError> {
-        let by = Instant::now() + ANSWER_WITHIN;
+        let by = Instant::now() + self.inner.patience.answer;
         let path = format!("/v1/mesh/watch?from={}", from.0);
         let request = self.request("GET", &path, None)?;
         let mut wire = Wire::open(&self.inner.endpoints, by).await?;
@@ -140,7 +169,7 @@ impl Client {
         };
         let (head, body) = answer.into_parts();
         if head.status == StatusCode::OK {
-            return Ok(Watch::new(wire, body));
+            return Ok(Watch::new(wire, body, self.inner.patience.silence));
         }
         let text = timeout_at(by, wire.read_body(body, ANSWER_BYTES_MAX)).await;
         let text = text.ok().and_then(Result::ok).flatten();
@@ -155,7 +184,7 @@ impl Client {
         path: &str,
         request: &Q,
     ) -> Result<A, ClientError> {
-        let by = Instant::now() + ANSWER_WITHIN;
+        let by = Instant::now() + self.inner.patience.answer;
         let mut answer = self.ask("POST", path, Some(encode(request)), by).await?;
         let data = answer.get_mut("data").map(Value::take).unwrap_or_default();
         serde_json::from_value(data).map_err(|_| ClientError::Answer {

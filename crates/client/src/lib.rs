@@ -19,7 +19,7 @@ mod tasks;
 mod tls;
 mod watch;
 
-pub use client::Client;
+pub use client::{Client, Patience};
 pub use error::{Attempt, ClientError, Failing};
 pub use follow::{FollowError, Followed, ViewFollower};
 pub use tasks::{TaskError, TaskGroup};

@@ -10,8 +10,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::{Attempt, ClientError, Failing};
 use crate::http::Wire;
 
-/// After how much silence a watch counts as dead: the controller pings at least every 10 s.
-const SILENT_MAX: Duration = Duration::from_secs(25);
 /// Longest line, in bytes: a snapshot of 4,000 nodes has about 3 MB, and stacks may have more.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -21,15 +19,17 @@ pub struct Watch {
     body: Incoming,
     lines: Lines,
     heard: Instant,
+    silence_max: Duration,
 }
 
 impl Watch {
-    pub(crate) fn new(wire: Wire, body: Incoming) -> Self {
+    pub(crate) fn new(wire: Wire, body: Incoming, silence_max: Duration) -> Self {
         Self {
             wire,
             body,
             lines: Lines::new(LINE_BYTES_MAX),
             heard: Instant::now(),
+            silence_max,
         }
     }
 
@@ -57,7 +57,7 @@ impl Watch {
                 }
             }
             let frame = self.wire.driven(self.body.frame());
-            match timeout_at(self.heard + SILENT_MAX, frame).await {
+            match timeout_at(self.heard + self.silence_max, frame).await {
                 Err(_) => {
                     let failing = Failing::Timeout;
                     return Err(ClientError::Unreachable(vec![Attempt { address, failing }]));
