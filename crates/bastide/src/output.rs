@@ -1,5 +1,6 @@
 //! Printing: data on standard output, everything else on standard error.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
@@ -21,13 +22,13 @@ pub fn note(line: impl AsRef<str>) {
 pub fn report(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  cause: {cause}"));
+        let _ = write!(text, "\n  cause: {cause}");
     }
     let hints = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<Failure>());
     for hint in hints.filter_map(|failure| failure.hint.as_ref()) {
-        text.push_str(&format!("\n\nhint: {hint}"));
+        let _ = write!(text, "\n\nhint: {hint}");
     }
     note(text);
 }

@@ -28,7 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         // These start processes or namespaces of their own and must not run in a threaded process.
         Verb::Lab(verb) => lab::run(verb),
-        Verb::LabPart(part) => lab::part(part),
+        Verb::LabPart(part) => Ok(lab::part(part)),
         Verb::Wg(arguments) => wg::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         verb => {

@@ -36,7 +36,7 @@ pub fn retry_after(attempt: u32, jitter: u8) -> Duration {
     let full = Duration::from_millis(100)
         .saturating_mul(1 << attempt.min(10))
         .min(RETRY_MAX);
-    full - full * u32::from(jitter) / 1024
+    full.saturating_sub(full * u32::from(jitter) / 1024)
 }
 
 #[cfg(test)]

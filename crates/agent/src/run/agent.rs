@@ -1,6 +1,6 @@
 //! The loop that holds it all together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -156,7 +156,7 @@ impl Agent {
         .map_err(AgentError::Mesh)?;
         let mut tasks = TaskGroup::new();
         let first = follow::first_picture(&state, &member)?;
-        let zone = Zone::build(&first.view, &first.facts, &Default::default());
+        let zone = Zone::build(&first.view, &first.facts, &BTreeSet::new());
         let (zone, _) = watch::channel(Arc::new(zone));
         let (pictures_sender, pictures) = watch::channel(first);
         let (paths, paths_receiver) = watch::channel(BTreeMap::new());
@@ -285,7 +285,7 @@ impl Agent {
             return Ok(());
         };
         self.device.apply(&device)?;
-        self.guard(&picture).await?;
+        self.guard(&picture)?;
         if !self.has_resolver {
             self.start_on_mesh(&picture).await;
         }
@@ -303,7 +303,7 @@ impl Agent {
     }
 
     /// Puts the packet filter and the kernel settings in place.
-    async fn guard(&mut self, picture: &Picture) -> Result<(), AgentError> {
+    fn guard(&mut self, picture: &Picture) -> Result<(), AgentError> {
         let Some(own) = picture.view.nodes.get(&self.me) else {
             return Ok(());
         };
@@ -367,7 +367,11 @@ impl Agent {
         let paths = self.mesh.paths();
         let dead = picture::dead(&picture.view, &paths, self.me);
         let mut facts = (*picture.facts).clone();
-        facts.entry(self.me).or_default().tasks = self.engine.borrow().tasks.clone();
+        facts
+            .entry(self.me)
+            .or_default()
+            .tasks
+            .clone_from(&self.engine.borrow().tasks);
         let zone = Zone::build(&picture.view, &facts, &dead);
         self.zone.send_if_modified(|known| {
             let is_news = **known != zone;

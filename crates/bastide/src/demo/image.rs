@@ -3,6 +3,7 @@
 use std::io;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use serde_json::json;
 
 /// Whom the program runs as: nobody, by number, because the image holds no list of users.
@@ -104,11 +105,7 @@ fn tar_of(files: &[File<'_>]) -> io::Result<Vec<u8>> {
 
 fn sha256_hex(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    HEXLOWER.encode(digest.as_ref())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use anyhow::Context;
 use bastide_lab::run::capture::Capture;
 use bastide_lab::{Counts, Filters};
+use data_encoding::HEXLOWER;
 
 use super::PLACES;
 use super::report::Report;
@@ -49,7 +50,7 @@ impl Canary {
 pub fn canary() -> anyhow::Result<Canary> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).context("could not draw a canary")?;
-    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&bytes);
     Ok(Canary { bytes, hex })
 }
 

@@ -46,7 +46,7 @@ impl Report {
     /// Begins chapter `number` of the demo.
     pub fn chapter(&self, number: u8, title: &str) {
         if self.json {
-            self.line(json!({"event": "chapter", "number": number, "title": title}));
+            line(&json!({"event": "chapter", "number": number, "title": title}));
         } else {
             output::note(format!("\n{number}. {title}"));
         }
@@ -56,7 +56,7 @@ impl Report {
     pub fn note(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         if self.json {
-            self.line(json!({"event": "note", "text": text}));
+            line(&json!({"event": "note", "text": text}));
         } else {
             output::note(format!("   {text}"));
         }
@@ -76,7 +76,7 @@ impl Report {
             if self.json {
                 let whose = whose_word(whose);
                 let ms = millis(took);
-                self.line(json!({"event": "step", "name": name, "whose": whose, "ms": ms}));
+                line(&json!({"event": "step", "name": name, "whose": whose, "ms": ms}));
             } else {
                 output::note(format!("   {name:<58} {:>7.2} s", took.as_secs_f64()));
             }
@@ -88,7 +88,7 @@ impl Report {
     /// Records a check; a failed one makes the demo fail at its end.
     pub fn check(&mut self, what: &str, holds: bool) {
         if self.json {
-            self.line(json!({"event": "check", "what": what, "holds": holds}));
+            line(&json!({"event": "check", "what": what, "holds": holds}));
         } else {
             output::note(format!(
                 "   [{}] {what}",
@@ -103,7 +103,7 @@ impl Report {
     /// Prints a table; the first row is its head.
     pub fn table(&self, name: &str, rows: &[Vec<String>]) {
         if self.json {
-            self.line(json!({"event": "table", "name": name, "rows": rows}));
+            line(&json!({"event": "table", "name": name, "rows": rows}));
             return;
         }
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -146,7 +146,7 @@ impl Report {
                     json!({"name": step.name, "whose": whose, "ms": millis(step.took)})
                 })
                 .collect();
-            self.line(json!({
+            line(&json!({
                 "event": "summary",
                 "passed": self.failed.is_empty(),
                 "failed": self.failed,
@@ -178,10 +178,10 @@ impl Report {
         }
         self.failed
     }
+}
 
-    fn line(&self, value: Value) {
-        output::data(value.to_string());
-    }
+fn line(value: &Value) {
+    output::data(value.to_string());
 }
 
 fn whose_word(whose: Whose) -> &'static str {

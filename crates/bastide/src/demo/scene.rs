@@ -242,7 +242,11 @@ impl Scene {
     pub fn run_container(&self, host: &str, arguments: &[&str]) -> anyhow::Result<Output> {
         // By digest, as every node knows it: a tag is this host's own affair.
         let format = "{{.Repository}}@{{.Digest}}";
-        let images = self.run(host, &["docker", "images", "--digests", "--format", format], None)?;
+        let images = self.run(
+            host,
+            &["docker", "images", "--digests", "--format", format],
+            None,
+        )?;
         expect_success("docker images", &images)?;
         let image = images
             .stdout

@@ -1,5 +1,6 @@
 //! `bastide deploy`: compose file -> stack -> images by digest -> control plane -> healthy tasks.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -84,12 +85,10 @@ fn read(file: &Path, name: &StackName) -> anyhow::Result<Stack> {
 fn refused(file: &Path, errors: &[ComposeError]) -> Failure {
     let mut what = format!("`{}` cannot be deployed", file.display());
     for error in errors {
-        what.push_str(&format!(
-            "\n  line {}, column {}: {}",
-            error.line, error.column, error.what
-        ));
+        let (line, column) = (error.line, error.column);
+        let _ = write!(what, "\n  line {line}, column {column}: {}", error.what);
         if let Some(hint) = &error.hint {
-            what.push_str(&format!(" ({hint})"));
+            let _ = write!(what, " ({hint})");
         }
     }
     Failure::new(Exit::Usage, what)

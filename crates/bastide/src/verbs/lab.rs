@@ -74,11 +74,11 @@ pub fn run(verb: LabVerb) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs a part of a lab, which this program started itself as.
-pub fn part(part: LabPart) -> anyhow::Result<ExitCode> {
-    Ok(match part {
+pub fn part(part: LabPart) -> ExitCode {
+    match part {
         LabPart::Supervisor { arguments } => supervisor_main(&arguments),
         LabPart::Init { arguments } => init_main(&arguments),
-    })
+    }
 }
 
 fn exec(file: &Path, node: &str, words: &[String]) -> anyhow::Result<ExitCode> {

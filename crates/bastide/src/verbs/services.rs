@@ -259,10 +259,8 @@ pub async fn wait_for_server(within: Duration) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         let client = operator::client()?;
-        let error = match client.call("GET", "/v1/auth/token/lookup-self", None).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let looked_up = client.call("GET", "/v1/auth/token/lookup-self", None).await;
+        let Err(error) = looked_up else { return Ok(()) };
         if within < began.elapsed() {
             return Err(anyhow::Error::new(error).context("the server does not answer"));
         }
@@ -274,9 +272,8 @@ pub async fn wait_for_server(within: Duration) -> anyhow::Result<()> {
 pub async fn wait_for_agent(within: Duration) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
-        let error = match agent_socket::status().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = agent_socket::status().await else {
+            return Ok(());
         };
         if within < began.elapsed() {
             return Err(error.context("the agent does not answer"));

@@ -1,5 +1,7 @@
 //! `bastide status` and `bastide ps`: one screen that a tired operator understands.
 
+use std::fmt::Write as _;
+
 use anyhow::Context;
 use bastide_api::status::{NodeStatus, Status};
 use bastide_api::v1::PathKind;
@@ -92,7 +94,7 @@ fn screen(status: &Status) -> String {
         text.push_str("nothing is wrong\n");
     }
     for trouble in &status.troubles {
-        text.push_str(&format!("! {trouble}\n"));
+        let _ = writeln!(text, "! {trouble}");
     }
     text
 }
