@@ -200,3 +200,6 @@ impl Audited {
         [asked, answered]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,3 +305,6 @@ fn tail_ids(keys: Vec<Key>, skip: usize) -> Result<Vec<LeaseId>, Refusal> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

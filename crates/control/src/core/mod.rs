@@ -35,3 +35,5 @@ pub mod role;
 pub mod tables;
 pub mod throttle;
 pub mod tokens;
+#[cfg(test)]
+pub(crate) mod trial;

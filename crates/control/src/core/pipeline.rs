@@ -600,3 +600,6 @@ fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

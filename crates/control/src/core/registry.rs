@@ -33,7 +33,11 @@ pub const FIXED_MOUNTS: &[(&str, &str, &str)] = &[
         "per-token private secret storage",
     ),
     ("auth/token/", "token", "token based credentials"),
-    ("auth/join/", "join", "tickets, with which machines become nodes"),
+    (
+        "auth/join/",
+        "join",
+        "tickets, with which machines become nodes",
+    ),
     ("mesh/", "mesh", "nodes and the view that they share"),
     ("cluster/", "cluster", "stacks and the Swarm that runs them"),
 ];

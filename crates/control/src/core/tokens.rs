@@ -485,3 +485,6 @@ fn clear_cubbyhole(draft: &mut Draft<'_>, id: &TokenId, budget: &mut usize) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

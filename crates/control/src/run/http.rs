@@ -8,7 +8,7 @@ use std::time::Duration;
 use bastide_api::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -92,6 +92,13 @@ impl Body for Reply {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Lines(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Lines(_) => SizeHint::default(),
         }
     }
 }

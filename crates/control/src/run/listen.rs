@@ -147,7 +147,10 @@ struct Desk {
 impl Desk {
     async fn serve(self, peer: Peer, request: hyper::Request<Incoming>) -> hyper::Response<Reply> {
         let is_stranger = self.door == Door::Channel && peer.identity.is_none();
-        let source = peer.address.map(|address| address.ip()).filter(|_| is_stranger);
+        let source = peer
+            .address
+            .map(|address| address.ip())
+            .filter(|_| is_stranger);
         if let Some(wait) = source.map(|source| self.sources.wait(source))
             && !wait.is_zero()
         {

@@ -63,7 +63,7 @@ pub trait Streams: Send + Sync {
 
 impl Plane {
     /// Starts the control plane on an open store. Returns it and the writer's thread, which ends
-    /// when the last [`Plane`] is dropped.
+    /// at [`Self::stop`] or when the last [`Plane`] is dropped.
     pub fn start(
         store: Arc<dyn Store>,
         barrier: Arc<Unsealed>,
@@ -93,6 +93,11 @@ impl Plane {
             streams: OnceLock::new(),
         }));
         Ok((plane, thread))
+    }
+
+    /// Stops the writer: what was handed to it is committed, what comes later is refused.
+    pub async fn stop(&self) {
+        let _ = self.0.jobs.send(Job::Stop).await;
     }
 
     /// Sets what serves streams. Once; a second call changes nothing.

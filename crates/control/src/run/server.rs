@@ -309,6 +309,7 @@ impl Server {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         let Self { plane, writer, .. } = self;
+        plane.stop().await;
         drop(plane);
         if let Some(writer) = writer {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;

@@ -41,6 +41,8 @@ pub enum Job {
     },
     /// A second has passed.
     Tick(UnixTime),
+    /// Commit what came before this, and end.
+    Stop,
 }
 
 /// Why a decision was not committed.
@@ -157,7 +159,7 @@ impl Writer {
         })
     }
 
-    /// Works until the last sender is gone; then leaves the audit file durable.
+    /// Works until it is told to stop or the last sender is gone; then leaves the audit file durable.
     pub fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         while let Some(first) = jobs.blocking_recv() {
@@ -167,7 +169,11 @@ impl Writer {
             {
                 group.push(next);
             }
+            let stop = group.iter().any(|job| matches!(job, Job::Stop));
             self.commit(group.drain(..).collect());
+            if stop {
+                break;
+            }
         }
         if let Some(audit) = &mut self.audit {
             audit.flush();
@@ -224,6 +230,7 @@ impl Writer {
         for job in group {
             match job {
                 Job::Tick(at) => now = Some(at),
+                Job::Stop => {}
                 Job::Write { batch, audit, done } => writes.push((batch, audit, done)),
             }
         }

@@ -13,6 +13,7 @@ async fn a_machine_joins_with_a_ticket_and_is_a_node_like_the_controllers_own() 
     let site = Site::start().await;
     let own: Ticket = site.begun.ticket.expose().parse().unwrap();
     let machine = Machine::new("one");
+    let second = site.node("two").await;
     let first = site
         .stranger(&own)
         .join(&machine.request(&own))
@@ -24,7 +25,6 @@ async fn a_machine_joins_with_a_ticket_and_is_a_node_like_the_controllers_own() 
     );
     assert_eq!(first.node.address.to_string(), "100.72.0.1");
     assert!(own.controllers[0].ip().is_loopback());
-    let second = site.node("two").await;
     assert_eq!(second.answer.node.address.to_string(), "100.72.0.2");
     assert_eq!(second.answer.node.containers.to_string(), "10.128.1.0/24");
     assert_eq!(second.answer.ca, site.begun.ca);
@@ -287,7 +287,7 @@ async fn a_node_reports_only_its_own_containers() {
     };
     node.client().renew(&request).await.unwrap();
     let observed = site.server.plane().facts().borrow().clone();
-    assert_eq!(observed.nodes[&node.id()].facts.tasks, [task("10.128.0.5")]);
+    assert_eq!(observed.nodes[&node.id()].facts.tasks, [task("10.128.1.5")]);
     let mut large = NodeFacts::default();
     large.troubles = vec!["x".repeat(600)];
     let request = RenewRequest {

@@ -120,7 +120,7 @@ async fn a_removed_node_loses_its_watch_within_a_second_and_all_else_at_once() {
     .await;
     // Its name is free, its address rests.
     let next = site.node("two").await;
-    assert_eq!(next.answer.node.address.to_string(), "100.72.0.3");
+    assert_eq!(next.answer.node.address.to_string(), "100.72.0.4");
 }
 
 #[tokio::test(flavor = "multi_thread")]

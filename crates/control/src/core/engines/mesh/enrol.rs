@@ -158,22 +158,27 @@ fn claim_wireguard_key(
     ctx.save(&at, &id)
 }
 
-/// Takes the first free slot after the one given out last, so that a removed node's addresses rest
-/// for as long as there are others.
+/// Takes a slot of the address plan: the first for the first controller, whose address is known
+/// before it joins; for others the first free one after the one given out last, so that a removed
+/// node's addresses rest for as long as there are others.
 fn claim_slot(
     ctx: &mut Context<'_, '_>,
     cluster: &ClusterRecord,
     id: NodeId,
 ) -> Result<u32, Refusal> {
     let count = cluster.plan.nodes_max();
-    let start: u32 = ctx.load(SLOT_NEXT)?.unwrap_or(0);
+    if cluster.controllers.first().is_some_and(|it| it.node == id) {
+        ctx.save(&stored::slot(0), &id)?;
+        return Ok(0);
+    }
+    let start: u32 = ctx.load(SLOT_NEXT)?.unwrap_or(1);
     let taken = ctx.keys("slot/")?;
     let taken: std::collections::BTreeSet<u32> = taken
         .iter()
         .filter_map(|key| u32::from_str_radix(key, 16).ok())
         .collect();
     let free = (start..count)
-        .chain(0..start.min(count))
+        .chain(1..start.min(count))
         .find(|slot| !taken.contains(slot))
         .ok_or_else(|| {
             Refusal::invalid(format!(

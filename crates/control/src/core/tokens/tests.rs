@@ -1,0 +1,220 @@
+use serde_json::json;
+
+use super::*;
+use crate::core::request::Operation::{List, Read, Update};
+use crate::core::trial::{As, Trial, text};
+
+#[test]
+fn a_token_is_random_and_only_its_hash_is_kept() {
+    let mut trial = Trial::new();
+    let (one, _) = trial.token(As::Root, json!({ "policies": ["default"] }));
+    let (other, _) = trial.token(As::Root, json!({ "policies": ["default"] }));
+    assert!(one.starts_with("hvs.") && one.len() == 4 + TOKEN_LETTERS && one != other);
+    assert!(trial.is_good(&one));
+    let mut wrong = one.clone();
+    wrong.pop();
+    assert!(!trial.is_good(&wrong));
+}
+
+#[test]
+fn a_revoked_token_takes_its_whole_tree_along() {
+    let mut trial = Trial::new();
+    let root = json!({ "policies": ["root"], "ttl": "1h" });
+    let (parent, _) = trial.token(As::Root, root.clone());
+    let mut below = vec![trial.token(As::Token(&parent), root.clone()).0];
+    for depth in 0..5 {
+        below.push(trial.token(As::Token(&below[depth]), root.clone()).0);
+    }
+    let orphan = json!({ "policies": ["root"], "ttl": "1h", "no_parent": true });
+    let (orphan, _) = trial.token(As::Token(&below[2]), orphan);
+    trial.write("auth/token/revoke", json!({ "token": parent }));
+    for token in below.iter().chain([&parent]) {
+        assert!(!trial.is_good(token));
+    }
+    assert!(trial.is_good(&orphan) && trial.is_good("root"));
+    trial.tend();
+    assert_eq!(trial.count(tables::SWEEP), 0);
+    assert_eq!(trial.count(tables::TOKEN_CHILDREN), 0);
+    assert_eq!(trial.count(tables::TOKENS), 2);
+    assert_eq!(trial.count(tables::ACCESSORS), 2);
+}
+
+#[test]
+fn a_tree_larger_than_one_batch_dies_at_once_and_is_swept_later() {
+    let mut trial = Trial::new();
+    let root = json!({ "policies": ["root"], "ttl": "1h" });
+    let (parent, _) = trial.token(As::Root, root.clone());
+    let children: Vec<String> = (0..SWEEP_MAX + 50)
+        .map(|_| trial.token(As::Token(&parent), root.clone()).0)
+        .collect();
+    trial.write("auth/token/revoke", json!({ "token": parent }));
+    assert!(
+        1 < trial.count(tables::TOKENS),
+        "the test must leave something to sweep"
+    );
+    assert!(children.iter().all(|child| !trial.is_good(child)));
+    trial.tend();
+    assert_eq!(trial.count(tables::TOKENS), 1);
+    assert_eq!(trial.count(tables::LEASES), 0);
+    assert_eq!(trial.count(tables::SWEEP), 0);
+}
+
+#[test]
+fn revoke_orphan_leaves_the_children() {
+    let mut trial = Trial::new();
+    let root = json!({ "policies": ["root"], "ttl": "1h" });
+    let (parent, _) = trial.token(As::Root, root.clone());
+    let (child, _) = trial.token(As::Token(&parent), root.clone());
+    let (grandchild, _) = trial.token(As::Token(&child), root);
+    trial.write("auth/token/revoke-orphan", json!({ "token": parent }));
+    assert!(!trial.is_good(&parent) && trial.is_good(&child) && trial.is_good(&grandchild));
+    trial.write("auth/token/revoke", json!({ "token": child }));
+    assert!(
+        !trial.is_good(&grandchild),
+        "the rest of the tree is still one"
+    );
+}
+
+#[test]
+fn a_token_ends_with_its_time_and_so_do_its_children() {
+    let mut trial = Trial::new();
+    let (parent, _) = trial.token(As::Root, json!({ "policies": ["root"], "ttl": 10 }));
+    let (child, _) = trial.token(
+        As::Token(&parent),
+        json!({ "policies": ["root"], "ttl": 100 }),
+    );
+    trial.pass(9);
+    assert!(trial.is_good(&parent) && trial.is_good(&child));
+    trial.pass(1);
+    assert!(!trial.is_good(&parent) && !trial.is_good(&child));
+    trial.tend();
+    assert_eq!(trial.count(tables::TOKENS), 1);
+}
+
+#[test]
+fn no_time_to_live_becomes_no_end() {
+    let mut trial = Trial::new();
+    for ttl in [json!("0.4s"), json!("1ms"), json!(0.2)] {
+        let (token, _) = trial.token(As::Root, json!({ "policies": ["default"], "ttl": ttl }));
+        assert!(trial.is_good(&token));
+        trial.pass(2);
+        assert!(!trial.is_good(&token), "{ttl}");
+    }
+}
+
+#[test]
+fn a_renewal_stays_within_the_longest_life() {
+    let mut trial = Trial::new();
+    let new = json!({ "policies": ["default"], "ttl": 100, "explicit_max_ttl": 150 });
+    let (token, _) = trial.token(As::Root, new);
+    trial.pass(60);
+    let renew = |trial: &mut Trial, token: &str, increment: u64| {
+        let path = "auth/token/renew-self";
+        let data = json!({ "increment": increment });
+        let renewed = trial.ask(As::Token(token), Update, path, data)?;
+        Ok::<_, Refusal>(renewed.auth.unwrap()["lease_duration"].clone())
+    };
+    assert_eq!(renew(&mut trial, &token, 20).unwrap(), json!(20));
+    assert_eq!(renew(&mut trial, &token, 1000).unwrap(), json!(90));
+    trial.pass(90);
+    assert!(renew(&mut trial, &token, 10).is_err());
+
+    let (periodic, _) = trial.token(As::Root, json!({ "policies": ["default"], "period": 50 }));
+    for _ in 0..10 {
+        trial.pass(40);
+        trial.tend();
+        assert_eq!(renew(&mut trial, &periodic, 1000).unwrap(), json!(50));
+    }
+    let fixed = json!({ "policies": ["default"], "ttl": 100, "renewable": false });
+    let (fixed, _) = trial.token(As::Root, fixed);
+    assert_eq!(
+        text(renew(&mut trial, &fixed, 10).unwrap_err()),
+        "lease is not renewable"
+    );
+}
+
+#[test]
+fn a_token_cannot_give_what_it_has_not() {
+    let mut trial = Trial::new();
+    let policy = "path \"auth/token/create*\" { capabilities = [\"update\"] }";
+    trial.write("sys/policies/acl/maker", json!({ "policy": policy }));
+    trial.write(
+        "sys/policies/acl/other",
+        json!({ "policy": "path \"x\" { policy = \"read\" }" }),
+    );
+    let (maker, _) = trial.token(As::Root, json!({ "policies": ["maker"] }));
+    let mut refused = |data: serde_json::Value| {
+        let path = "auth/token/create";
+        text(
+            trial
+                .ask(As::Token(&maker), Update, path, data)
+                .unwrap_err(),
+        )
+    };
+    assert_eq!(
+        refused(json!({ "policies": ["other"] })),
+        "child policies must be subset of parent"
+    );
+    assert_eq!(
+        refused(json!({ "policies": ["root"] })),
+        "child policies must be subset of parent"
+    );
+    assert!(refused(json!({ "no_parent": true })).contains("sudo"));
+    assert!(refused(json!({ "period": "1h" })).contains("sudo"));
+    assert!(refused(json!({ "id": "mine" })).contains("sudo"));
+    let (child, _) = trial.token(As::Token(&maker), json!({}));
+    let path = "auth/token/lookup-self";
+    let shown = trial
+        .ask(As::Token(&child), Read, path, json!({}))
+        .unwrap()
+        .data
+        .unwrap();
+    assert_eq!(shown["policies"], json!(["default", "maker"]));
+    assert_eq!(shown["id"], json!(child));
+}
+
+#[test]
+fn a_token_of_few_uses_makes_no_children_and_ends_with_the_last() {
+    let mut trial = Trial::new();
+    let (token, accessor) = trial.token(
+        As::Root,
+        json!({ "policies": ["root"], "num_uses": 2, "ttl": 60 }),
+    );
+    let refused = trial
+        .ask(As::Token(&token), Update, "auth/token/create", json!({}))
+        .unwrap_err();
+    assert_eq!(
+        text(refused),
+        "restricted use token cannot generate child tokens"
+    );
+    assert!(trial.is_good(&token));
+    assert!(!trial.is_good(&token));
+    let keys = trial.root(List, "auth/token/accessors", json!({})).unwrap();
+    assert!(!keys["keys"].as_array().unwrap().contains(&json!(accessor)));
+}
+
+#[test]
+fn a_cubbyhole_is_of_one_token_and_ends_with_it() {
+    let mut trial = Trial::new();
+    let (one, _) = trial.token(As::Root, json!({ "policies": ["default"] }));
+    let (other, _) = trial.token(As::Root, json!({ "policies": ["default"] }));
+    let rows = trial.count(tables::ENGINE);
+    trial
+        .ask(As::Token(&one), Update, "cubbyhole/a/b", json!({ "x": 1 }))
+        .unwrap();
+    let read = trial
+        .ask(As::Token(&one), Read, "cubbyhole/a/b", json!({}))
+        .unwrap();
+    assert_eq!(read.data.unwrap()["x"], json!(1));
+    assert!(
+        trial
+            .ask(As::Token(&other), Read, "cubbyhole/a/b", json!({}))
+            .is_err()
+    );
+    let list = trial
+        .ask(As::Token(&one), List, "cubbyhole", json!({}))
+        .unwrap();
+    assert_eq!(list.data.unwrap()["keys"], json!(["a/"]));
+    trial.write("auth/token/revoke", json!({ "token": one }));
+    assert_eq!(trial.count(tables::ENGINE), rows);
+}

@@ -1,0 +1,252 @@
+//! A control plane in a test: no disk, no wire, time and randomness given by the test.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bastide_api::{ClusterId, Secret, UnixTime};
+use bastide_store::{Barrier, DevSeal, OpenSnapshot, RedbStore, Store, Unsealed};
+use serde_json::{Value, json};
+
+use crate::core::draft::{Draft, WorkResult};
+use crate::core::engine::{ServerInfo, World};
+use crate::core::entropy::Entropy;
+use crate::core::facts::Facts;
+use crate::core::path::ApiPath;
+use crate::core::pipeline::{self, Decision, Envelope, Outcome};
+use crate::core::refusal::{Refusal, Work};
+use crate::core::registry::Registry;
+use crate::core::request::{Identity, Inside, Operation, Peer, Request};
+
+/// The control plane of one test.
+pub(crate) struct Trial {
+    store: RedbStore,
+    barrier: Arc<Unsealed>,
+    registry: Registry,
+    server: ServerInfo,
+    facts: Facts,
+    /// The time; tests move it.
+    pub now: UnixTime,
+    seeds: u64,
+}
+
+/// Who asks in a test.
+#[derive(Clone, Copy)]
+pub(crate) enum As<'t> {
+    Nobody,
+    Root,
+    Token(&'t str),
+    Machine(Identity),
+}
+
+impl Trial {
+    pub fn new() -> Self {
+        let store = RedbStore::in_memory().unwrap();
+        let cluster = ClusterId::from_bytes([7; 16]);
+        let root = Some(Secret::new("root".to_owned()));
+        let (barrier, _) =
+            crate::run::server::initialise(&store, &DevSeal::new(), cluster, root).unwrap();
+        assert!(Barrier::is_initialised(&store).unwrap());
+        let started = crate::run::server::now();
+        Self {
+            store,
+            barrier,
+            registry: Registry::built_in(),
+            server: ServerInfo {
+                version: "1.18.3".to_owned(),
+                cluster_name: "trial".to_owned(),
+                cluster_id: cluster.to_string(),
+                storage: "inmem",
+                seal: "dev",
+                audit: Vec::new(),
+                started,
+            },
+            facts: Facts::default(),
+            now: started.plus(Duration::from_secs(60)),
+            seeds: 0,
+        }
+    }
+
+    fn seed(&mut self) -> Secret<[u8; 32]> {
+        self.seeds += 1;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seeds.to_be_bytes());
+        Secret::new(seed)
+    }
+
+    fn snapshot(&self) -> OpenSnapshot {
+        OpenSnapshot::new(self.store.snapshot().unwrap(), Arc::clone(&self.barrier))
+    }
+
+    fn world(&self) -> World<'_> {
+        World {
+            registry: &self.registry,
+            facts: &self.facts,
+            server: &self.server,
+        }
+    }
+
+    pub fn barrier(&self) -> &Unsealed {
+        &self.barrier
+    }
+
+    pub fn request(who: As<'_>, operation: Operation, path: &str, data: Value) -> Request {
+        let token = match who {
+            As::Root => Some("root"),
+            As::Token(token) => Some(token),
+            As::Nobody | As::Machine(_) => None,
+        };
+        let identity = match who {
+            As::Machine(identity) => Some(identity),
+            _ => None,
+        };
+        let Value::Object(data) = data else {
+            panic!("a test's fields are an object")
+        };
+        let path = ApiPath::parse(path).unwrap();
+        Request {
+            id: "request".to_owned(),
+            operation,
+            path: if operation == Operation::List {
+                path.into_folder()
+            } else {
+                path
+            },
+            data,
+            token: token.map(|token| Secret::new(token.to_owned())),
+            wrap: None,
+            peer: Peer {
+                address: None,
+                identity,
+            },
+            inside: Inside::No,
+        }
+    }
+
+    /// Decides without committing.
+    pub fn decide(&mut self, request: &Request) -> Decision {
+        let seed = self.seed();
+        let snapshot = self.snapshot();
+        let mut results = Vec::new();
+        loop {
+            let world = self.world();
+            match pipeline::decide(world, &snapshot, request, self.now, &seed, &results) {
+                Outcome::Decided(decision) => return *decision,
+                Outcome::Needs(Work::Password { password, salt }) => {
+                    let text = [password.expose().as_slice(), &salt].concat();
+                    let key = digest(&SHA256, &text).as_ref().to_vec();
+                    results.push(WorkResult(Secret::new(key)));
+                }
+            }
+        }
+    }
+
+    /// Commits a decision; `false` if what it was decided on has changed.
+    pub fn commit(&mut self, decision: Decision) -> bool {
+        let batch = self.barrier.seal_batch(decision.batch);
+        let mut begun = self.store.begin().unwrap();
+        let applied = begun.apply(&batch).unwrap().is_ok();
+        if applied {
+            begun.commit().unwrap();
+            for observation in decision.observations {
+                self.facts.apply(self.now, observation);
+            }
+        }
+        applied
+    }
+
+    pub fn ask(
+        &mut self,
+        who: As<'_>,
+        operation: Operation,
+        path: &str,
+        data: Value,
+    ) -> Result<Envelope, Refusal> {
+        let request = Self::request(who, operation, path, data);
+        let mut decision = self.decide(&request);
+        let outcome = std::mem::replace(&mut decision.response.outcome, Err(Refusal::Absent));
+        assert!(self.commit(decision), "nobody else writes in a trial");
+        outcome
+    }
+
+    /// Asks as root, and returns `data`.
+    pub fn root(
+        &mut self,
+        operation: Operation,
+        path: &str,
+        data: Value,
+    ) -> Result<Value, Refusal> {
+        let envelope = self.ask(As::Root, operation, path, data)?;
+        Ok(envelope.data.map_or(Value::Null, Value::Object))
+    }
+
+    /// Writes as root what must be accepted.
+    pub fn write(&mut self, path: &str, data: Value) -> Value {
+        self.root(Operation::Update, path, data).unwrap()
+    }
+
+    /// Makes a token as `who`, and returns its text and its accessor.
+    pub fn token(&mut self, who: As<'_>, data: Value) -> (String, String) {
+        let made = self
+            .ask(who, Operation::Update, "auth/token/create", data)
+            .unwrap();
+        let auth = made.auth.unwrap();
+        let text = |name: &str| auth[name].as_str().unwrap().to_owned();
+        (text("client_token"), text("accessor"))
+    }
+
+    /// Returns whether a token is good.
+    pub fn is_good(&mut self, token: &str) -> bool {
+        let path = "auth/token/lookup-self";
+        self.ask(As::Token(token), Operation::Read, path, json!({}))
+            .is_ok()
+    }
+
+    /// Lets the expiry work until nothing is due.
+    pub fn tend(&mut self) {
+        loop {
+            let seed = self.seed();
+            let snapshot = self.snapshot();
+            let (batch, observations, more) =
+                pipeline::tend(self.world(), &snapshot, self.now, &seed, 3).unwrap();
+            let batch = self.barrier.seal_batch(batch);
+            let mut begun = self.store.begin().unwrap();
+            begun.apply(&batch).unwrap().unwrap();
+            begun.commit().unwrap();
+            for observation in observations {
+                self.facts.apply(self.now, observation);
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, secs: u64) {
+        self.now = self.now.plus(Duration::from_secs(secs));
+    }
+
+    /// Returns how many keys a table has.
+    pub fn count(&mut self, table: bastide_store::Table) -> usize {
+        let snapshot = self.snapshot();
+        let mut draft = Draft::new(
+            &snapshot,
+            self.now,
+            Entropy::new(&Secret::new([0; 32])),
+            &[],
+        );
+        draft
+            .keys(&bastide_store::KeyRange::prefix(table, ""), usize::MAX / 2)
+            .unwrap()
+            .len()
+    }
+}
+
+/// Returns the text of a refusal that shows one.
+pub(crate) fn text(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Invalid(text) | Refusal::Forbidden(text) => text,
+        other => format!("{other:?}"),
+    }
+}

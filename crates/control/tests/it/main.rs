@@ -1,0 +1,32 @@
+//! The control plane from outside: other people's clients, a real disk, a real kill.
+
+mod disk;
+mod durability;
+mod hvac;
+mod node;
+mod wire;
+
+use std::path::PathBuf;
+
+use bastide_control::run::server::{SealKey, ServerConfig};
+
+/// Says aloud that a test was not run, and why.
+fn skipped(what: &str) {
+    eprintln!("skipped: {what} is missing");
+}
+
+fn config(folder: &std::path::Path) -> ServerConfig {
+    ServerConfig {
+        data: folder.join("server"),
+        seal: SealKey::File(folder.join("seal.key")),
+        audit: Some(folder.join("audit.log")),
+        cluster_name: "trial".to_owned(),
+    }
+}
+
+/// Returns an example of this package, which cargo builds along with its tests.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    profile.join("examples").join(name)
+}
