@@ -4,13 +4,15 @@ pub mod capture;
 mod control;
 mod init;
 pub mod lab;
+mod make;
+mod process;
 mod state;
 mod supervisor;
 pub mod sweep;
 
 pub use control::{LinkStatus, NodeStatus, Status};
 pub use init::init_main;
-pub use lab::{Output, Process};
+pub use process::{Output, Process};
 pub use supervisor::supervisor_main;
 
 use std::error::Error;

@@ -30,7 +30,11 @@ pub struct Peer {
 
 /// Asks the kernel who is at the other end of a connected Unix socket.
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
     let size = size_of::<libc::ucred>();
     let mut length = libc::socklen_t::try_from(size).expect("the structure is small");
     // WHY: rustix has no form of this for a peer in a PID namespace that we do not see, whose
@@ -49,7 +53,11 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
         return Err(io::Error::last_os_error());
     }
     let pid = u32::try_from(credentials.pid).ok().filter(|pid| *pid != 0);
-    Ok(Peer { pid, uid: credentials.uid, gid: credentials.gid })
+    Ok(Peer {
+        pid,
+        uid: credentials.uid,
+        gid: credentials.gid,
+    })
 }
 
 /// A user of the machine.

@@ -32,12 +32,20 @@ pub struct Hardened {
 /// against the limit once the capability is gone, and every later allocation then fails.
 pub fn harden() -> Result<Hardened, MemoryError> {
     let failed = |operation| {
-        move |error: rustix::io::Errno| MemoryError { operation, source: error.into() }
+        move |error: rustix::io::Errno| MemoryError {
+            operation,
+            source: error.into(),
+        }
     };
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbid tracing"))?;
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     setrlimit(Resource::Core, none).map_err(failed("forbid core dumps"))?;
-    Ok(Hardened { locked: may_lock_all() && lock_all() })
+    Ok(Hardened {
+        locked: may_lock_all() && lock_all(),
+    })
 }
 
 /// Under a limit, locking all would succeed while little is used, and make allocations fail later.

@@ -48,17 +48,21 @@ impl Kind {
         }
     }
 
-    /// Returns the `CLONE_NEW…` flag.
+    /// Returns the `CLONE_NEW…` flag as `clone3` takes it.
     pub(crate) fn clone_flag(self) -> u64 {
-        let flag = match self {
+        u64::from(self.setns_flag().cast_unsigned())
+    }
+
+    /// Returns the `CLONE_NEW…` flag as `setns` takes it.
+    pub(crate) fn setns_flag(self) -> libc::c_int {
+        match self {
             Self::Cgroup => libc::CLONE_NEWCGROUP,
             Self::Uts => libc::CLONE_NEWUTS,
             Self::Ipc => libc::CLONE_NEWIPC,
             Self::Network => libc::CLONE_NEWNET,
             Self::Pid => libc::CLONE_NEWPID,
             Self::Mount => libc::CLONE_NEWNS,
-        };
-        u64::from(flag.cast_unsigned())
+        }
     }
 
     fn link_type(self) -> LinkNameSpaceType {

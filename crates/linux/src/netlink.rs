@@ -90,7 +90,9 @@ impl NetlinkError {
 }
 
 fn said(message: Option<&String>) -> String {
-    message.map(|text| format!(": the kernel said \"{text}\"")).unwrap_or_default()
+    message
+        .map(|text| format!(": the kernel said \"{text}\""))
+        .unwrap_or_default()
 }
 
 /// One change to ask of the kernel. The constructors are on this type, beside each object's own.

@@ -130,7 +130,9 @@ impl Command {
         name: impl Into<OsString>,
         value: impl Into<OsString>,
     ) -> &mut Self {
-        self.environment.entry(name.into()).or_insert_with(|| value.into());
+        self.environment
+            .entry(name.into())
+            .or_insert_with(|| value.into());
         self
     }
 
@@ -339,7 +341,7 @@ impl Command {
         for kind in Kind::ALL {
             if kind != Kind::Pid {
                 let of_kind = enter.iter().filter(|namespace| namespace.kind() == kind);
-                entered.extend(of_kind.map(|n| (n.as_fd().as_raw_fd(), kind.clone_flag())));
+                entered.extend(of_kind.map(|n| (n.as_fd().as_raw_fd(), kind.setns_flag())));
             }
         }
         let enters_mounts = enter
@@ -376,7 +378,9 @@ impl Command {
             enter: entered,
             groups: groups.iter().map(AsRawFd::as_raw_fd).collect(),
             session: self.session,
-            death_signal: self.death_signal.map(Signal::as_raw),
+            death_signal: self
+                .death_signal
+                .map(|signal| signal.as_raw().unsigned_abs().into()),
             user: self.user,
             bounding: self.bounding.map(|set| set.bits()),
             no_new_privileges: self.no_new_privileges,

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage, MacVlanMode,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use super::{NetlinkError, Request, Socket};
@@ -42,7 +42,10 @@ pub enum LinkKind {
 }
 
 /// A link as the kernel tells of it.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the kernel's own"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its number in its namespace.

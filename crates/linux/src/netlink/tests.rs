@@ -58,7 +58,10 @@ fn a_port_is_put_into_its_bridge_as_it_is_made() {
         socket.set_up(far).unwrap();
         socket.apply(Request::set_master(port.index, None)).unwrap();
         assert_eq!(socket.link("p1").unwrap().unwrap().master, None);
-        assert!(socket.link("far").unwrap().unwrap().is_running, "no carrier is lost");
+        assert!(
+            socket.link("far").unwrap().unwrap().is_running,
+            "no carrier is lost"
+        );
     });
 }
 
@@ -148,8 +151,9 @@ fn requests_beyond_one_batch_are_all_done() {
         socket.add_bridge("lan").unwrap();
         let dev = socket.link("lan").unwrap().unwrap().index;
         let addresses = (0..200).map(|n| format!("10.0.{n}.1/24").parse().unwrap());
-        let requests: Vec<_> =
-            addresses.map(|net| Request::add_address(dev, net)).collect();
+        let requests: Vec<_> = addresses
+            .map(|net| Request::add_address(dev, net))
+            .collect();
         socket.apply_all(&requests).unwrap();
         let on_lan = socket.addresses().unwrap().into_iter();
         assert_eq!(

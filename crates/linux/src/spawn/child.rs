@@ -19,6 +19,12 @@ const CLOSE_RANGE_CLOEXEC: u32 = 4;
 /// Number below which no descriptor is used while descriptors are moved to their places.
 const MOVED_FIRST: RawFd = 512;
 
+/// Arguments of `prctl`, which takes machine words.
+const NONE: libc::c_ulong = 0;
+const ONE: libc::c_ulong = 1;
+/// `PR_CAP_AMBIENT_CLEAR_ALL` of `linux/prctl.h`.
+const CLEAR_ALL: libc::c_ulong = 4;
+
 /// On what a child can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -80,10 +86,10 @@ pub(super) struct Parts {
     pub files: Vec<(RawFd, RawFd)>,
     pub clone_flags: u64,
     pub new_cgroup_namespace: bool,
-    pub enter: Vec<(RawFd, u64)>,
+    pub enter: Vec<(RawFd, libc::c_int)>,
     pub groups: Vec<RawFd>,
     pub session: bool,
-    pub death_signal: Option<i32>,
+    pub death_signal: Option<libc::c_ulong>,
     pub user: Option<(u32, u32)>,
     pub bounding: Option<u64>,
     pub no_new_privileges: bool,
@@ -285,7 +291,9 @@ fn steps(prepared: &Prepared, report: &mut RawFd, moved: &mut [RawFd]) -> Step {
         {
             return Step::User;
         }
-        if parts.no_new_privileges && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+        if parts.no_new_privileges
+            && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ONE, NONE, NONE, NONE) != 0
+        {
             return Step::Capabilities;
         }
         // After the change of user, which clears it.
@@ -363,21 +371,15 @@ unsafe fn bound(kept: u64) -> bool {
     const VERSION: u32 = 0x2008_0522;
     // SAFETY: bare system calls on local arrays of the kernel's sizes (header 8 bytes, data 24).
     unsafe {
-        for capability in 0..64_u64 {
-            if kept & (1 << capability) == 0
-                && libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0
+        for capability in 0..64 as libc::c_ulong {
+            if kept & (1_u64 << capability) == 0
+                && libc::prctl(libc::PR_CAPBSET_DROP, capability, NONE, NONE, NONE) != 0
                 && *libc::__errno_location() != libc::EINVAL
             {
                 return false;
             }
         }
-        libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        );
+        libc::prctl(libc::PR_CAP_AMBIENT, CLEAR_ALL, NONE, NONE, NONE);
         let mut header = [VERSION, 0];
         let mut data = [0_u32; 6];
         if libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) != 0 {
