@@ -18,6 +18,7 @@ mod budget;
 mod finder;
 mod message;
 mod node;
+mod observers;
 mod peer;
 mod seal;
 mod window;

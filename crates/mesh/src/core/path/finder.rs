@@ -10,6 +10,7 @@ use bastide_api::{DiscoveryKey, NodeId, Secret};
 
 use super::address::Exclude;
 use super::message::{Message, Transaction, Verdict};
+use super::observers::Observers;
 use super::peer::answer::CallMe;
 use super::peer::{Peer, Shared, Wish};
 use super::seal::{self, OwnKey, PairKeys};
@@ -25,10 +26,6 @@ pub const PATIENCE: Duration = Duration::from_millis(3500);
 /// How long an answer makes a way trusted: one interval and the patience after it.
 pub const TRUST: Duration = PING_ACTIVE.saturating_add(PATIENCE);
 
-/// Nodes whose view of our address is kept.
-const OBSERVERS_MAX: usize = 16;
-/// What an observer saw is void after this.
-const OBSERVED_LIFE: Duration = Duration::from_mins(1);
 /// Reflexive addresses that are published: a NAT that varies has one for each observer.
 const REFLEXIVE_MAX: usize = 2;
 /// Addresses that are published at all.
@@ -159,21 +156,13 @@ pub enum NatMapping {
     Varies,
 }
 
-struct Observed {
-    /// What the observer saw.
-    seen: SocketAddr,
-    /// Where the observer was asked.
-    observer: SocketAddr,
-    at: Instant,
-}
-
 /// The path finder of one node.
 pub struct PathFinder {
     shared: Shared,
     first_stamp: u64,
     public: Vec<SocketAddr>,
     interfaces: Vec<SocketAddr>,
-    observed: BTreeMap<NodeId, Observed>,
+    observers: Observers,
     peers: BTreeMap<NodeId, Peer>,
     /// Binds under way: which relay, for whom, since when.
     binds: BTreeMap<Transaction, (NodeId, NodeId, Instant)>,
@@ -203,7 +192,7 @@ impl PathFinder {
             first_stamp: options.first_stamp,
             public: options.public,
             interfaces: Vec::new(),
-            observed: BTreeMap::new(),
+            observers: Observers::default(),
             peers: BTreeMap::new(),
             binds: BTreeMap::new(),
             wakes: BTreeSet::new(),
@@ -262,7 +251,7 @@ impl PathFinder {
         interfaces.dedup();
         let is_moved = interfaces != self.interfaces;
         if is_moved {
-            self.observed.clear();
+            self.observers.clear();
             self.interfaces = interfaces;
             self.review_endpoints(now);
         }
@@ -490,49 +479,24 @@ impl PathFinder {
 
     /// A peer tells what address it saw us under.
     fn observe(&mut self, now: Instant, id: NodeId, observer: SocketAddr, seen: SocketAddr) {
-        if !self.shared.exclude.allows(seen) {
-            return;
+        if self.shared.exclude.allows(seen) {
+            self.observers.put(now, id, observer, seen);
+            self.review_endpoints(now);
         }
-        if self.observed.len() >= OBSERVERS_MAX && !self.observed.contains_key(&id) {
-            let oldest = self.observed.iter().min_by_key(|(_, observed)| observed.at);
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
-                self.observed.remove(&oldest);
-            }
-        }
-        let vote = Observed {
-            seen,
-            observer,
-            at: now,
-        };
-        self.observed.insert(id, vote);
-        self.review_endpoints(now);
     }
 
     /// Works out where this node may be reached, and what its NAT does.
     fn review_endpoints(&mut self, now: Instant) {
-        self.observed
-            .retain(|_, it| now.saturating_duration_since(it.at) < OBSERVED_LIFE);
-        let mut votes: BTreeMap<SocketAddr, u32> = BTreeMap::new();
-        for observed in self.observed.values() {
-            if !self.interfaces.contains(&observed.seen) {
-                *votes.entry(observed.seen).or_default() += 1;
-            }
-        }
-        self.shared.varies = self.compare_observers();
-        // What was told already comes first among equals, so that the list stays as it is.
+        self.observers.expire(now);
+        self.shared.varies = self.observers.varies();
         let told = &self.shared.endpoints;
-        let mut reflexive: Vec<_> = votes
-            .into_iter()
-            .map(|(address, votes)| (std::cmp::Reverse(votes), !told.contains(&address), address))
-            .collect();
-        reflexive.sort_unstable();
-        let reflexive = reflexive.iter().map(|(_, _, address)| *address);
+        let reflexive = self.observers.reflexive(&self.interfaces, told);
         let mut endpoints: Vec<SocketAddr> = Vec::new();
         let all = self
             .public
             .iter()
             .copied()
-            .chain(reflexive.take(REFLEXIVE_MAX))
+            .chain(reflexive.into_iter().take(REFLEXIVE_MAX))
             .chain(self.interfaces.iter().copied());
         for address in all {
             if endpoints.len() < ENDPOINTS_MAX && !endpoints.contains(&address) {
@@ -544,24 +508,6 @@ impl PathFinder {
             self.shared.events.push_back(Event::Endpoints);
             self.for_all(now, |peer| peer.handle_endpoints(now));
         }
-    }
-
-    /// Tells whether two observers at different places see different ports of one address.
-    fn compare_observers(&self) -> Option<bool> {
-        let all: Vec<&Observed> = self.observed.values().collect();
-        let mut is_same = None;
-        for (at, one) in all.iter().enumerate() {
-            for other in &all[at + 1..] {
-                if one.seen.ip() != other.seen.ip() || one.observer == other.observer {
-                    continue;
-                }
-                if one.seen.port() != other.seen.port() {
-                    return Some(true);
-                }
-                is_same = Some(false);
-            }
-        }
-        is_same
     }
 
     fn with(&mut self, now: Instant, id: NodeId, change: impl FnOnce(&mut Peer, &mut Shared)) {
@@ -593,7 +539,7 @@ impl PathFinder {
                 self.wakes.remove(&(wake, id));
             }
         }
-        self.observed.remove(&id);
+        self.observers.forget(id);
     }
 
     /// Lets a peer do what is due and sets its next wake.
