@@ -1,5 +1,9 @@
 //! Where things are.
 
+/// What is set for this host: keys, the CA, the operator's token.
+pub const SETTINGS: &str = "/etc/bastide";
+/// What this host keeps.
+pub const STATE: &str = "/var/lib/bastide";
 /// The server's folder: its store and its audit log.
 pub const SERVER: &str = "/var/lib/bastide/server";
 /// The agent's folder: its keys, its certificate, its last view, its journal, its images.

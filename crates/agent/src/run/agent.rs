@@ -39,8 +39,8 @@ use crate::core::{desired, picture};
 
 /// How often paths are looked at: names and status follow within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long tasks may take to end.
-const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a last answer on the socket may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How an agent runs.
 pub struct AgentOptions {
@@ -115,6 +115,7 @@ struct Agent {
     upstreams: watch::Sender<Vec<SocketAddr>>,
     blobs: Arc<Blobs>,
     inbox: mpsc::Receiver<Question>,
+    socket: PathBuf,
     /// What follows, reports and keeps the engine in step.
     tasks: TaskGroup,
     /// The socket, which outlives the rest in order to tell how that ended.
@@ -218,6 +219,7 @@ impl Agent {
             upstreams,
             blobs,
             inbox,
+            socket: socket.to_owned(),
             tasks,
             front,
             has_resolver: false,
@@ -269,9 +271,10 @@ impl Agent {
                 break;
             }
         }
-        end(std::mem::take(&mut self.tasks)).await;
+        end(std::mem::take(&mut self.tasks), Duration::ZERO).await;
         self.mesh.stop().await;
-        end(self.front).await;
+        end(self.front, ANSWERED_WITHIN).await;
+        socket::close(&self.socket);
         Ok(())
     }
 
@@ -407,7 +410,7 @@ impl Agent {
             }
             Question::Down { forget, reply } => {
                 let engine = self.member.settings().engine;
-                end(std::mem::take(&mut self.tasks)).await;
+                end(std::mem::take(&mut self.tasks), Duration::ZERO).await;
                 let done = undo::all(&self.ledger, &engine, self.me).await;
                 let done = if forget {
                     undo::forget(&self.state, done)
@@ -445,9 +448,9 @@ impl Agent {
     }
 }
 
-/// Ends tasks: those that watch for it by themselves, the others at once.
-async fn end(tasks: TaskGroup) {
-    let (error, aborted) = tasks.shutdown(Instant::now() + END_WITHIN).await;
+/// Ends tasks: within that time those that watch for it, then the others.
+async fn end(tasks: TaskGroup, within: Duration) {
+    let (error, aborted) = tasks.shutdown(Instant::now() + within).await;
     if error.is_some() || !aborted.is_empty() {
         debug!(?error, ?aborted, "tasks ended");
     }

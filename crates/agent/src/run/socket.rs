@@ -68,6 +68,13 @@ pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Questio
     Ok((listener, router, inbox))
 }
 
+/// Removes the socket, so that nobody waits for an answer of an agent that has ended.
+pub fn close(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(%error, "the agent's socket was gone already");
+    }
+}
+
 type Questions = mpsc::Sender<Question>;
 
 async fn status(State(questions): State<Questions>) -> Response {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use bastide_api::status::Status;
-use bastide_client::Client;
+use bastide_client::{Client, ClientError};
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
@@ -16,10 +16,10 @@ pub async fn call(method: &str, path: &str, body: Option<Value>) -> anyhow::Resu
         return Err(not_running().into());
     }
     let client = Client::unix(Path::new(paths::AGENT_SOCKET));
-    client
-        .call(method, path, body)
-        .await
-        .with_context(|| format!("the agent refused `{path}`"))
+    match client.call(method, path, body).await {
+        Err(ClientError::Unreachable(_)) => Err(not_running().into()),
+        result => result.with_context(|| format!("the agent refused `{path}`")),
+    }
 }
 
 /// Returns the agent's picture of the cluster.

@@ -22,8 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Deploys a compose file.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
+    let text = read(&arguments.file)?;
     let name = stack_name(&arguments)?;
-    let mut stack = read(&arguments.file, &name)?;
+    let mut stack =
+        bastide_stack::parse(&name, &text).map_err(|errors| refused(&arguments.file, &errors))?;
     for note in &stack.notes {
         output::note(note);
     }
@@ -73,13 +75,12 @@ fn stack_name(arguments: &Deploy) -> anyhow::Result<StackName> {
     })
 }
 
-fn read(file: &Path, name: &StackName) -> anyhow::Result<Stack> {
+fn read(file: &Path) -> anyhow::Result<String> {
     let bytes = bastide_linux::file::read_bounded(file, COMPOSE_BYTES_MAX as u64)
         .with_context(|| format!("could not read `{}`", file.display()))?
         .ok_or_else(|| Failure::new(Exit::Usage, format!("no file `{}`", file.display())))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Exit::Usage, format!("`{}` is not UTF-8", file.display())))?;
-    bastide_stack::parse(name, &text).map_err(|errors| refused(file, &errors).into())
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Exit::Usage, format!("`{}` is not UTF-8", file.display())).into())
 }
 
 fn refused(file: &Path, errors: &[ComposeError]) -> Failure {

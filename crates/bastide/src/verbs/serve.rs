@@ -162,7 +162,7 @@ fn keep(path: &str, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn make_folders(uid: u32, gid: u32) -> anyhow::Result<()> {
-    for path in ["/etc/bastide", "/var/lib/bastide"] {
+    for path in [paths::SETTINGS, paths::STATE] {
         std::fs::create_dir_all(path).with_context(|| format!("could not make `{path}`"))?;
     }
     file::create_private_dir(Path::new(paths::SERVER))

@@ -46,7 +46,7 @@ impl Running {
     /// Starts the server.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
         if !self.foreground {
-            return start_unit("bastide-server.service", SERVER_UNIT).await;
+            return start_unit(SERVER_UNIT_NAME, SERVER_UNIT).await;
         }
         let mut child = server_command(&["server", "--handover"])?
             .stdin(Stdio::piped())
@@ -73,7 +73,7 @@ impl Running {
                 file::write_private(Path::new(paths::AGENT_HANDOVER), &handover)
                     .with_context(|| format!("could not write `{}`", paths::AGENT_HANDOVER))?;
             }
-            return start_unit("bastide-agent.service", AGENT_UNIT).await;
+            return start_unit(AGENT_UNIT_NAME, AGENT_UNIT).await;
         }
         let program = std::env::current_exe().context("could not find this program")?;
         let mut command = Command::new(program);
@@ -286,26 +286,49 @@ fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// Stops and removes the units that [`Running`] installed, where systemd runs.
+pub async fn remove_units() -> anyhow::Result<()> {
+    if !has_systemd() {
+        return Ok(());
+    }
+    for name in [AGENT_UNIT_NAME, SERVER_UNIT_NAME] {
+        let path = Path::new(UNITS).join(name);
+        if path.exists() {
+            systemctl(&["disable", "--now", name]).await?;
+            std::fs::remove_file(&path)
+                .with_context(|| format!("could not delete `{}`", path.display()))?;
+            output::note(format!("removed: {name}"));
+        }
+    }
+    systemctl(&["daemon-reload"]).await
+}
+
+async fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("systemctl").args(arguments).status().await;
+    let status = status.context("could not run `systemctl`")?;
+    anyhow::ensure!(
+        status.success(),
+        "`systemctl {}` failed: {status}",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
 async fn start_unit(name: &str, text: &str) -> anyhow::Result<()> {
-    let path = Path::new("/etc/systemd/system").join(name);
+    let path = Path::new(UNITS).join(name);
     let program = std::env::current_exe().context("could not find this program")?;
     let text = text.replace("@program@", &program.display().to_string());
     std::fs::write(&path, text).with_context(|| format!("could not write `{}`", path.display()))?;
-    for arguments in [&["daemon-reload"][..], &["enable", "--now", name][..]] {
-        let status = Command::new("systemctl")
-            .args(arguments)
-            .status()
-            .await
-            .context("could not run `systemctl`")?;
-        anyhow::ensure!(
-            status.success(),
-            "`systemctl {}` failed: {status}",
-            arguments.join(" ")
-        );
-    }
+    systemctl(&["daemon-reload"]).await?;
+    systemctl(&["enable", "--now", name]).await?;
     output::note(format!("{name} is enabled"));
     Ok(())
 }
+
+/// Where systemd finds the units of this host's administrator.
+const UNITS: &str = "/etc/systemd/system";
+const SERVER_UNIT_NAME: &str = "bastide-server.service";
+const AGENT_UNIT_NAME: &str = "bastide-agent.service";
 
 const SERVER_UNIT: &str = "\
 [Unit]
@@ -345,7 +368,7 @@ RuntimeDirectoryMode=0700
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE CAP_IPC_LOCK
 NoNewPrivileges=yes
 LimitCORE=0
-Restart=always
+Restart=on-failure
 RestartSec=1
 
 [Install]
