@@ -312,6 +312,9 @@ fn derive(key: &[u8; 32], info: &[&[u8]]) -> Secret<[u8; 32]> {
     secret
 }
 
+/// A key and its plain value.
+pub type PlainEntry = (Key, Secret<Vec<u8>>);
+
 /// A snapshot seen through the open barrier.
 pub struct OpenSnapshot {
     snapshot: Box<dyn Snapshot>,
@@ -343,11 +346,7 @@ impl OpenSnapshot {
     }
 
     /// Returns the first `limit` keys of a range and their plain values, in order.
-    pub fn range(
-        &self,
-        range: &KeyRange,
-        limit: usize,
-    ) -> Result<Vec<(Key, Secret<Vec<u8>>)>, BarrierError> {
+    pub fn range(&self, range: &KeyRange, limit: usize) -> Result<Vec<PlainEntry>, BarrierError> {
         self.snapshot
             .range(range, limit)?
             .into_iter()

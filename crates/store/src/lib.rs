@@ -23,7 +23,7 @@ mod redb;
 mod seal;
 
 pub use self::redb::RedbStore;
-pub use barrier::{Barrier, BarrierError, OpenSnapshot, Unsealed};
+pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, Unsealed};
 pub use log::Compacted;
 pub use map::{
     Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,

@@ -140,7 +140,7 @@ struct RedbSnapshot {
 }
 
 impl RedbSnapshot {
-    fn iter(
+    fn within(
         &self,
         range: &KeyRange,
     ) -> Result<redb::Range<'_, &'static [u8], &'static [u8]>, StoreError> {
@@ -170,7 +170,7 @@ impl Snapshot for RedbSnapshot {
     }
 
     fn range(&self, range: &KeyRange, limit: usize) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-        self.iter(range)?
+        self.within(range)?
             .take(limit)
             .map(|found| {
                 let (key, value) = found.map_err(failed("read"))?;
@@ -180,7 +180,7 @@ impl Snapshot for RedbSnapshot {
     }
 
     fn last(&self, range: &KeyRange) -> Result<Option<(Key, Vec<u8>)>, StoreError> {
-        self.iter(range)?
+        self.within(range)?
             .next_back()
             .map(|found| {
                 let (key, value) = found.map_err(failed("read"))?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bastide_api::{Secret, UnixTime};
-use bastide_store::{Batch, Compare, Key, KeyRange, Op, OpenSnapshot, Table};
+use bastide_store::{Batch, Compare, Key, KeyRange, Op, OpenSnapshot, PlainEntry, Table};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroize;
@@ -164,11 +164,7 @@ impl<'s> Draft<'s> {
     }
 
     /// Returns the first `limit` keys of a range and their values, in order.
-    pub fn range(
-        &mut self,
-        range: &KeyRange,
-        limit: usize,
-    ) -> Result<Vec<(Key, Secret<Vec<u8>>)>, Refusal> {
+    pub fn range(&mut self, range: &KeyRange, limit: usize) -> Result<Vec<PlainEntry>, Refusal> {
         let keys = self.keys(range, limit)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {

@@ -250,13 +250,15 @@ pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(
     engine.revoke(&mut ctx, &lease)
 }
 
-/// Returns up to `limit` leases whose id begins with `prefix`.
+/// Returns up to `limit` leases whose id begins with `prefix`, those after `after` if it is given.
 pub fn with_prefix(
     draft: &mut Draft<'_>,
     prefix: &str,
+    after: Option<&LeaseId>,
     limit: usize,
 ) -> Result<Vec<LeaseId>, Refusal> {
-    let range = KeyRange::prefix(tables::LEASES, prefix);
+    let all = KeyRange::prefix(tables::LEASES, prefix);
+    let range = after.map_or(all.clone(), |after| all.after(&at(after)));
     draft
         .keys(&range, limit)?
         .iter()

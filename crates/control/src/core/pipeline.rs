@@ -15,7 +15,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
-use crate::core::leases::{self, Owner};
+use crate::core::leases::{self, LeaseId, Owner};
 use crate::core::mounts::Mount;
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
@@ -571,21 +571,37 @@ pub fn tend(
     Ok((batch, observations, more))
 }
 
+/// Leases of a prefix that are revoked and not yet all swept.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct LeaseGrave {
+    /// Leases granted later live.
+    pub until: UnixTime,
+    /// Those up to this one are swept.
+    pub after: Option<LeaseId>,
+}
+
 /// Clears the storage of removed mounts and the leases of revoked prefixes. Returns whether there is
 /// more to do.
 fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result<bool, Refusal> {
     let mut budget = limit;
-    for grave in draft.keys(&KeyRange::prefix(tables::LEASE_GRAVES, ""), limit)? {
-        let prefix = String::from_utf8_lossy(grave.rest()).into_owned();
-        let found = leases::with_prefix(draft, &prefix, budget)?;
-        for lease in &found {
-            leases::revoke(draft, world, lease)?;
+    for at in draft.keys(&KeyRange::prefix(tables::LEASE_GRAVES, ""), limit)? {
+        let prefix = String::from_utf8_lossy(at.rest()).into_owned();
+        let Some(mut grave) = draft.load::<LeaseGrave>(&at)? else {
+            continue;
+        };
+        let found = leases::with_prefix(draft, &prefix, grave.after.as_ref(), budget)?;
+        for id in &found {
+            if leases::find(draft, id)?.is_some_and(|lease| lease.issued <= grave.until) {
+                leases::revoke(draft, world, id)?;
+            }
         }
         budget -= found.len();
         if budget == 0 {
+            grave.after = found.into_iter().next_back();
+            draft.save(at, &grave)?;
             return Ok(true);
         }
-        draft.delete(grave);
+        draft.delete(at);
     }
     for grave in draft.keys(&KeyRange::prefix(tables::GRAVES, ""), limit)? {
         let found = draft.keys(&KeyRange::prefix(tables::ENGINE, grave.rest()), budget)?;

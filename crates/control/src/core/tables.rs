@@ -30,5 +30,5 @@ pub const WRITER: Table = Table(0x80);
 pub const AUDIT_OUTBOX: Table = Table(0x81);
 /// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.
 pub const GRAVES: Table = Table(14);
-/// `prefix` -> leases below it are revoked and not yet all swept.
+/// `prefix` -> when: leases below it that were granted until then are revoked and not all swept.
 pub const LEASE_GRAVES: Table = Table(15);

@@ -28,6 +28,8 @@ pub(crate) struct Trial {
     /// The time; tests move it.
     pub now: UnixTime,
     seeds: u64,
+    /// Passwords hashed so far.
+    pub hashed: usize,
 }
 
 /// Who asks in a test.
@@ -37,6 +39,7 @@ pub(crate) enum As<'t> {
     Root,
     Token(&'t str),
     Machine(Identity),
+    Program,
 }
 
 impl Trial {
@@ -64,6 +67,7 @@ impl Trial {
             facts: Facts::default(),
             now: started.plus(Duration::from_secs(60)),
             seeds: 0,
+            hashed: 0,
         }
     }
 
@@ -74,7 +78,7 @@ impl Trial {
         Secret::new(seed)
     }
 
-    fn snapshot(&self) -> OpenSnapshot {
+    pub fn snapshot(&self) -> OpenSnapshot {
         OpenSnapshot::new(self.store.snapshot().unwrap(), Arc::clone(&self.barrier))
     }
 
@@ -94,7 +98,7 @@ impl Trial {
         let token = match who {
             As::Root => Some("root"),
             As::Token(token) => Some(token),
-            As::Nobody | As::Machine(_) => None,
+            As::Nobody | As::Machine(_) | As::Program => None,
         };
         let identity = match who {
             As::Machine(identity) => Some(identity),
@@ -119,7 +123,10 @@ impl Trial {
                 address: None,
                 identity,
             },
-            inside: Inside::No,
+            inside: match who {
+                As::Program => Inside::Yes,
+                _ => Inside::No,
+            },
         }
     }
 
@@ -133,6 +140,7 @@ impl Trial {
             match pipeline::decide(world, &snapshot, request, self.now, &seed, &results) {
                 Outcome::Decided(decision) => return *decision,
                 Outcome::Needs(Work::Password { password, salt }) => {
+                    self.hashed += 1;
                     let text = [password.expose().as_slice(), &salt].concat();
                     let key = digest(&SHA256, &text).as_ref().to_vec();
                     results.push(WorkResult(Secret::new(key)));
@@ -225,6 +233,14 @@ impl Trial {
     /// Lets time pass.
     pub fn pass(&mut self, secs: u64) {
         self.now = self.now.plus(Duration::from_secs(secs));
+    }
+
+    /// Returns the id of the mount at `path`.
+    pub fn mount(&self, path: &str) -> crate::core::mounts::MountId {
+        let snapshot = self.snapshot();
+        let entropy = Entropy::new(&Secret::new([0; 32]));
+        let mut draft = Draft::new(&snapshot, self.now, entropy, &[]);
+        draft.mounts().unwrap().at(path).unwrap().id
     }
 
     /// Returns how many keys a table has.

@@ -438,10 +438,10 @@ fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Repl
             return respond(status, Reply::Whole(Full::default()));
         }
     }
-    let mut body = Map::new();
-    if let Some(data) = envelope.data.as_ref().filter(|_| spread) {
-        body = data.clone();
-    }
+    let mut body = match &envelope.data {
+        Some(data) if spread => data.clone(),
+        _ => Map::new(),
+    };
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
     put("request_id", request_id.into());
     put("lease_id", envelope.lease_id.into());

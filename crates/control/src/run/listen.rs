@@ -21,6 +21,7 @@ use crate::core::request::{Identity, Peer};
 use crate::run::http::{self, Door, Reply};
 use crate::run::plane::Plane;
 use crate::run::sources::Sources;
+use crate::run::timed::Timed;
 
 /// Connections of one listener at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
@@ -31,8 +32,13 @@ const HEAD_SECS_MAX: u64 = 10;
 /// How long open connections may take to end after the stop.
 const SHUTDOWN_SECS_MAX: u64 = 5;
 
-/// Tells who a client's verified certificate chain is of.
-pub type Identify = Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<Identity> + Send + Sync>;
+/// How long a client may take to read what it is sent.
+const WRITE_SECS_MAX: u64 = 30;
+
+/// Tells who a client's verified certificate chain is of, and for how long that is so: then its
+/// connections end.
+pub type Identify =
+    Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<(Identity, Duration)> + Send + Sync>;
 
 /// How a listener secures its connections.
 #[derive(Clone)]
@@ -94,8 +100,10 @@ pub async fn serve(
                 sources,
             };
             match secured(socket, address, security).await {
-                Ok(Secured::Plain(io, peer)) => connection(io, peer, desk, stop).await,
-                Ok(Secured::Tls(io, peer)) => connection(*io, peer, desk, stop).await,
+                Ok(Secured::Plain(io, peer)) => connection(io, peer, None, desk, stop).await,
+                Ok(Secured::Tls(io, peer, life)) => {
+                    connection(*io, peer, life, desk, stop).await;
+                }
                 Err(error) => tracing::debug!(cause = %error, "a handshake failed"),
             }
             drop((place, seat));
@@ -108,9 +116,11 @@ pub async fn serve(
 
 enum Secured {
     Plain(tokio::net::TcpStream, Peer),
+    /// With the rest of the client certificate's life, if there is one.
     Tls(
         Box<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>,
         Peer,
+        Option<Duration>,
     ),
 }
 
@@ -130,10 +140,11 @@ async fn secured(
     let limit = Duration::from_secs(HANDSHAKE_SECS_MAX);
     let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(socket)).await;
     let stream = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    if let Some(chain) = stream.get_ref().1.peer_certificates() {
-        peer.identity = identify(chain);
-    }
-    Ok(Secured::Tls(Box::new(stream), peer))
+    let chain = stream.get_ref().1.peer_certificates();
+    let known = chain.and_then(|chain| identify(chain));
+    peer.identity = known.map(|(identity, _)| identity);
+    let life = known.map(|(_, life)| life);
+    Ok(Secured::Tls(Box::new(stream), peer, life))
 }
 
 /// What the requests of a listener come to.
@@ -166,10 +177,11 @@ impl Desk {
     }
 }
 
-/// Serves the requests of one connection until it ends or `stop`.
+/// Serves the requests of one connection until it ends, `life` is over or `stop`.
 async fn connection(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    life: Option<Duration>,
     desk: Desk,
     stop: CancellationToken,
 ) {
@@ -187,10 +199,18 @@ async fn connection(
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .max_concurrent_streams(256);
+    let io = Timed::new(io, Duration::from_secs(WRITE_SECS_MAX));
     let served = builder.serve_connection(TokioIo::new(io), service);
+    let over = async {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = over => return,
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await

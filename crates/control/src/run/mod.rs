@@ -9,4 +9,5 @@ pub mod listen;
 pub mod plane;
 pub mod server;
 pub mod sources;
+pub mod timed;
 pub mod writer;

@@ -49,6 +49,7 @@ struct Inner {
     clock: Clock,
     facts: watch::Sender<Arc<Facts>>,
     commits: watch::Receiver<Revision>,
+    broken: watch::Receiver<bool>,
     jobs: mpsc::Sender<Job>,
     passwords: Semaphore,
     waiting: Semaphore,
@@ -74,7 +75,14 @@ impl Plane {
         let clock = Clock::start(writer::highest_time(&*store, &barrier)?);
         let (commits, heard) = watch::channel(store.revision());
         let (jobs, taken) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer::new(Arc::clone(&store), Arc::clone(&barrier), audit, commits)?;
+        let (broke, broken) = watch::channel(false);
+        let writer = Writer::new(
+            Arc::clone(&store),
+            Arc::clone(&barrier),
+            audit,
+            commits,
+            broke,
+        )?;
         let thread = std::thread::Builder::new()
             .name("control-writer".to_owned())
             .spawn(move || writer.run(taken))
@@ -87,6 +95,7 @@ impl Plane {
             clock,
             facts: watch::channel(Arc::default()).0,
             commits: heard,
+            broken,
             jobs,
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
@@ -98,6 +107,14 @@ impl Plane {
     /// Stops the writer: what was handed to it is committed, what comes later is refused.
     pub async fn stop(&self) {
         let _ = self.0.jobs.send(Job::Stop).await;
+    }
+
+    /// Returns when the store takes no more writes.
+    pub async fn failed(&self) {
+        let mut broken = self.0.broken.clone();
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Sets what serves streams. Once; a second call changes nothing.

@@ -110,12 +110,12 @@ pub struct Server {
     writer: Option<std::thread::JoinHandle<()>>,
 }
 
+/// A store with its barrier open, and the root token if both were just made.
+pub type Opened = (Arc<dyn Store>, Arc<Unsealed>, Option<Secret<String>>);
+
 /// Opens a store on disk and its barrier; makes both at the first start, and then also a root token,
 /// which is shown this once.
-pub fn open(
-    config: &ServerConfig,
-    cluster: ClusterId,
-) -> Result<(Arc<dyn Store>, Arc<Unsealed>, Option<Secret<String>>), StartError> {
+pub fn open(config: &ServerConfig, cluster: ClusterId) -> Result<Opened, StartError> {
     let folder = |source| StartError::Folder {
         path: config.data.clone(),
         source,
@@ -270,6 +270,12 @@ impl Server {
     /// Returns the control plane, to be called without HTTP.
     pub fn plane(&self) -> &Plane {
         &self.plane
+    }
+
+    /// Returns when the store takes no more writes: after that only a new start mends it, and until
+    /// then nothing that writes or is audited is served.
+    pub async fn failed(&self) {
+        self.plane.failed().await;
     }
 
     /// Listens on `address`; port 0 is any free one. Returns the address listened on.

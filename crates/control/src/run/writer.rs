@@ -96,7 +96,8 @@ pub struct Writer {
     commits: watch::Sender<Revision>,
     audit: Option<Audit>,
     time_written: Option<Instant>,
-    broken: bool,
+    /// Told when the store takes no more writes.
+    broken: watch::Sender<bool>,
 }
 
 struct Audit {
@@ -144,6 +145,7 @@ impl Writer {
         barrier: Arc<Unsealed>,
         audit: Option<PathBuf>,
         commits: watch::Sender<Revision>,
+        broken: watch::Sender<bool>,
     ) -> Result<Self, WriterError> {
         let audit = match audit {
             None => None,
@@ -155,7 +157,7 @@ impl Writer {
             commits,
             audit,
             time_written: None,
-            broken: false,
+            broken,
         })
     }
 
@@ -170,7 +172,7 @@ impl Writer {
                 group.push(next);
             }
             let stop = group.iter().any(|job| matches!(job, Job::Stop));
-            self.commit(group.drain(..).collect());
+            self.commit(std::mem::take(&mut group));
             if stop {
                 break;
             }
@@ -201,10 +203,9 @@ impl Writer {
                 }
             }
             Err(error) => {
-                if !self.broken {
+                if !self.broken.send_replace(true) {
                     tracing::error!(cause = ?error, "the store does not accept writes");
                 }
-                self.broken = true;
                 // What was chained on is not committed: begin again from what is.
                 if let Some(audit) = &mut self.audit {
                     audit.reload(&*self.store, &self.barrier);
@@ -292,9 +293,7 @@ impl Writer {
         if !own.ops.is_empty() {
             let _ = begun.apply(&own)?;
         }
-        let revision = begun.commit()?;
-        self.broken = false;
-        Ok(revision)
+        begun.commit()
     }
 
     /// Trims the outbox and persists the time, along with other writes or at a tick.

@@ -190,3 +190,46 @@ async fn a_request_whose_record_finds_no_room_is_refused() {
         "no record is missing"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_room_refuses_and_keeps_what_it_acknowledged() {
+    let Some(tiny) = std::env::var_os("BASTIDE_TEST_TINY") else {
+        let name = "disk::a_store_without_room_refuses_and_keeps_what_it_acknowledged";
+        tokio::task::spawn_blocking(move || in_tiny_disk(name))
+            .await
+            .unwrap();
+        return;
+    };
+    let tiny = Path::new(&tiny);
+    let config = config(tiny);
+    let cluster = ClusterId::from_bytes([6; 16]);
+    let (server, _) = Server::start(&config, cluster, Registry::built_in()).unwrap();
+    let plane = server.plane().clone();
+    let large = "x".repeat(64 << 10);
+    let mut acknowledged = Vec::new();
+    for number in 0..1000 {
+        let path = format!("secret/data/{number}");
+        let data = fields(json!({ "data": { "x": large } }));
+        match plane.ask(Operation::Update, &path, data).await {
+            Ok(_) => acknowledged.push(path),
+            Err(_) => break,
+        }
+    }
+    assert!(
+        (1..1000).contains(&acknowledged.len()),
+        "{} were taken",
+        acknowledged.len()
+    );
+    server.failed().await;
+    drop(plane);
+    server.stop().await;
+    let (server, _) = Server::start(&config, cluster, Registry::built_in()).unwrap();
+    for path in &acknowledged {
+        let found = server.plane().inspect("secret/", |ctx| {
+            let meta = path.replace("secret/data/", "meta/");
+            Ok(ctx.get(&meta)?.is_some())
+        });
+        assert!(found.unwrap().1, "{path}");
+    }
+    server.stop().await;
+}

@@ -1,5 +1,7 @@
 //! The control plane from outside: other people's clients, a real disk, a real kill.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
 mod disk;
 mod durability;
 mod hvac;

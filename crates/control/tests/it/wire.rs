@@ -44,6 +44,7 @@ async fn ask(address: SocketAddr, line: &str, headers: &str, body: &str) -> (u16
 const ROOT: &str = "x-vault-token: root\r\n";
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of requests and answers")]
 async fn statuses_and_bodies_are_those_of_vault() {
     let dev = dev().await;
     let check = async |line: &str, headers: &str, body: &str, status: u16, has: &str| {

@@ -121,4 +121,4 @@ fn shown(record: &impl serde::Serialize) -> Answer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,31 +21,30 @@ impl Engine for Sys {
     }
 
     fn is_open(&self, call: &Call<'_>) -> bool {
-        match (call.operation, &call.segments()[..]) {
-            (Operation::Read, ["health" | "seal-status" | "leader" | "init"])
-            | (Operation::Update, ["init" | "unseal"])
-            | (Operation::Read, ["internal", "ui", "mounts", ..]) => true,
-            _ => false,
-        }
+        matches!(
+            (call.operation, &call.segments()[..]),
+            (
+                Operation::Read,
+                ["health" | "seal-status" | "leader" | "init"] | ["internal", "ui", "mounts", ..]
+            ) | (Operation::Update, ["init" | "unseal"])
+        )
     }
 
     fn needs_sudo(&self, call: &Call<'_>) -> bool {
-        match (call.operation, &call.segments()[..]) {
-            (_, ["auth", _, ..])
-            | (
-                _,
-                [
-                    "remount" | "audit" | "seal" | "step-down" | "revoke-prefix" | "revoke-force",
-                    ..,
-                ],
-            )
-            | (_, ["rotate" | "raw", ..])
-            | (_, ["config", "cors" | "auditing", ..])
-            | (_, ["leases", "revoke-prefix" | "revoke-force", ..])
-            | (Operation::List, ["leases", "lookup", ..])
-            | (_, ["leases"]) => true,
-            _ => false,
-        }
+        let segments = call.segments();
+        let listed = call.operation == Operation::List;
+        matches!(
+            &segments[..],
+            ["auth", _, ..]
+                | [
+                    "audit" | "raw" | "remount" | "rotate" | "seal" | "step-down",
+                    ..
+                ]
+                | ["revoke-prefix" | "revoke-force", ..]
+                | ["config", "cors" | "auditing", ..]
+                | ["leases"]
+                | ["leases", "revoke-prefix" | "revoke-force", ..]
+        ) || listed && matches!(&segments[..], ["leases", "lookup", ..])
     }
 
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {

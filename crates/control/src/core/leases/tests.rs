@@ -115,3 +115,22 @@ fn removing_an_auth_method_ends_its_tokens() {
         .unwrap();
     assert!(!trial.is_good(&token));
 }
+
+#[test]
+fn a_prefix_larger_than_one_batch_is_swept_and_later_leases_live() {
+    let mut trial = with_user();
+    let old: Vec<String> = (0..520).map(|_| login(&mut trial)).collect();
+    trial.write("sys/leases/revoke-prefix/auth/userpass", json!({}));
+    assert_eq!(
+        trial.count(tables::LEASE_GRAVES),
+        1,
+        "the test must leave something to sweep"
+    );
+    trial.pass(1);
+    let new = login(&mut trial);
+    trial.tend();
+    assert!(old.iter().all(|token| !trial.is_good(token)));
+    assert!(trial.is_good(&new));
+    assert_eq!(trial.count(tables::LEASE_GRAVES), 0);
+    assert_eq!(trial.count(tables::LEASES), 1);
+}

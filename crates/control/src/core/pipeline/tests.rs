@@ -311,3 +311,20 @@ fn what_is_only_created_says_so_in_its_record() {
     let [asked, _] = decided.audit.unwrap().records(trial.now, hasher);
     assert_eq!(asked["request"]["operation"], json!(Create.as_str()));
 }
+
+#[test]
+fn an_unknown_user_costs_as_much_work_as_a_known_one() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    trial.write("auth/userpass/users/ada", json!({ "password": "p" }));
+    for name in ["ada", "eve", "zoe"] {
+        let before = trial.hashed;
+        let path = format!("auth/userpass/login/{name}");
+        assert!(
+            trial
+                .ask(As::Nobody, Update, &path, json!({ "password": "q" }))
+                .is_err()
+        );
+        assert_eq!(trial.hashed, before + 1, "{name}");
+    }
+}

@@ -162,9 +162,8 @@ impl Parser {
         let mut items: Vec<Item> = Vec::new();
         while let Some(Token::Word(_) | Token::Text(_)) = self.peek() {
             let line = self.line();
-            let key = match self.next() {
-                Some(Token::Word(key) | Token::Text(key)) => key,
-                _ => return Err(self.wrong("expected a name")),
+            let Some(Token::Word(key) | Token::Text(key)) = self.next() else {
+                return Err(self.wrong("expected a name"));
             };
             let mut labels = Vec::new();
             let value = if self.take('=') || self.take(':') {

@@ -88,14 +88,16 @@ impl Feeder {
     pub fn identify(&self, roots: Arc<Roots>) -> Identify {
         let (plane, shared) = (self.plane.clone(), Arc::clone(&self.shared));
         Arc::new(move |chain| {
-            let peer = roots.verify(chain.first()?, Claim::NodeClient, plane.now());
-            let node = peer.ok()?.node();
+            let now = plane.now();
+            let peer = roots.verify(chain.first()?, Claim::NodeClient, now).ok()?;
+            let node = peer.node();
             let cluster = shared.feed().cluster()?;
-            Some(if mesh::is_controller(&cluster, node) {
+            let identity = if mesh::is_controller(&cluster, node) {
                 Identity::Controller(node)
             } else {
                 Identity::Node(node)
-            })
+            };
+            Some((identity, peer.expires().since(now)))
         })
     }
 

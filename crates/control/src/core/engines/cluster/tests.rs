@@ -1,1 +1,93 @@
+use serde_json::json;
 
+use super::*;
+use crate::core::engines::mesh::tests::{begin, node};
+use crate::core::trial::{As, text};
+
+fn report() -> Value {
+    json!({
+        "swarm": "abc", "managers": ["100.72.0.1"],
+        "worker_token": "worker", "manager_token": "manager",
+    })
+}
+
+#[test]
+fn the_swarm_is_told_of_by_controllers_and_each_role_gets_its_own_token() {
+    let mut trial = begin("100.72.0.0/24");
+    let id = node(&mut trial, "a", 1).node.id;
+    let (member, controller) = (Identity::Node(id), Identity::Controller(id));
+    let path = "cluster/swarm";
+    let read = |trial: &mut crate::core::trial::Trial, who| {
+        let answer = trial.ask(As::Machine(who), Operation::Read, path, json!({}));
+        answer.unwrap().data.unwrap()["token"].clone()
+    };
+    assert_eq!(
+        read(&mut trial, member),
+        Value::Null,
+        "before there is a Swarm"
+    );
+    for who in [As::Machine(member), As::Root, As::Nobody] {
+        assert!(trial.ask(who, Operation::Update, path, report()).is_err());
+    }
+    trial
+        .ask(As::Machine(controller), Operation::Update, path, report())
+        .unwrap();
+    assert_eq!(read(&mut trial, member), "worker");
+    assert_eq!(read(&mut trial, controller), "manager");
+    let root = trial
+        .ask(As::Root, Operation::Read, path, json!({}))
+        .unwrap_err();
+    assert!(text(root).contains("nodes alone"));
+}
+
+#[test]
+fn a_report_of_another_swarm_than_this_clusters_is_refused() {
+    let mut trial = begin("100.72.0.0/24");
+    let id = node(&mut trial, "a", 1).node.id;
+    let who = As::Machine(Identity::Controller(id));
+    for (field, value) in [
+        ("managers", json!(["192.0.2.1"])),
+        ("swarm", json!("")),
+        ("worker_token", json!("a b")),
+        ("manager_token", json!("x".repeat(300))),
+    ] {
+        let mut wrong = report();
+        wrong[field] = value;
+        let refused = trial.ask(who, Operation::Update, "cluster/swarm", wrong);
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{field}");
+    }
+}
+
+#[test]
+fn a_stack_is_kept_as_it_was_understood() {
+    let mut trial = begin("100.72.0.0/24");
+    let compose = "services:\n  web:\n    image: hello:1\n";
+    let stack = bastide_stack::parse(&"demo".parse().unwrap(), compose).unwrap();
+    let mut sent = serde_json::to_value(&stack).unwrap();
+    let understood = sent.clone();
+    sent["services"]["web"]["privileged_by_mistake"] = json!(true);
+    let path = "cluster/stacks/demo";
+    match trial.root(Operation::Update, path, sent) {
+        Ok(_) => {
+            let kept = trial.root(Operation::Read, path, json!({})).unwrap();
+            assert_eq!(kept, understood, "what nobody judged is not passed on");
+        }
+        Err(refusal) => assert!(matches!(refusal, Refusal::Invalid(_))),
+    }
+    trial.write(path, understood.clone());
+    assert_eq!(
+        trial.root(Operation::Read, path, json!({})).unwrap(),
+        understood
+    );
+    let names = trial
+        .root(Operation::List, "cluster/stacks", json!({}))
+        .unwrap();
+    assert_eq!(names["keys"], json!(["demo"]));
+    for wrong in ["cluster/stacks/De_mo", "cluster/stacks/-a"] {
+        let refused = trial.root(Operation::Update, wrong, understood.clone());
+        assert!(matches!(refused, Err(Refusal::Invalid(_))));
+    }
+    trial.root(Operation::Delete, path, json!({})).unwrap();
+    let gone = trial.root(Operation::Read, path, json!({}));
+    assert!(matches!(gone, Err(Refusal::Absent)));
+}

@@ -94,7 +94,7 @@ fn list(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<Answer, Refusal> {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
-    let found = leases::with_prefix(ctx.draft, &prefix, LISTED_MAX)?;
+    let found = leases::with_prefix(ctx.draft, &prefix, None, LISTED_MAX)?;
     let mut names: Vec<String> = found
         .iter()
         .map(|id| {
@@ -166,13 +166,17 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
 
 /// Ends the leases below a prefix: some at once, and the rest by the sweep that this commit orders.
 pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(), Refusal> {
-    let found = leases::with_prefix(ctx.draft, prefix, REVOKED_MAX + 1)?;
+    let found = leases::with_prefix(ctx.draft, prefix, None, REVOKED_MAX + 1)?;
     for id in found.iter().take(REVOKED_MAX) {
         ctx.end(id)?;
     }
     if REVOKED_MAX < found.len() {
+        let grave = pipeline::LeaseGrave {
+            until: ctx.now(),
+            after: None,
+        };
         ctx.draft
-            .put(Key::new(tables::LEASE_GRAVES, prefix), Vec::new())?;
+            .save(Key::new(tables::LEASE_GRAVES, prefix), &grave)?;
     }
     Ok(())
 }

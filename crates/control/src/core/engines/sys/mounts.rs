@@ -354,7 +354,7 @@ fn remount(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
     }
     let mut mount = Mount::clone(&*existing(ctx, &from)?);
     free(ctx, &to)?;
-    if !leases::with_prefix(ctx.draft, from.path.as_str(), 1)?.is_empty() {
+    if !leases::with_prefix(ctx.draft, from.path.as_str(), None, 1)?.is_empty() {
         super::leases::revoke_prefix(ctx, from.path.as_str())?;
     }
     ctx.draft
