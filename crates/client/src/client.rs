@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Attempt, ClientError, Failing};
-use crate::http::{Endpoint, Outgoing, Sent, Wire};
+use crate::http::{Endpoint, Outgoing, Sending, Wire};
 use crate::tls::{self, ClientIdentity, Trust};
 use crate::watch::Watch;
 
@@ -159,9 +159,9 @@ impl Client {
         let mut wire = Wire::open(&self.inner.endpoints, by).await?;
         let address = wire.endpoint.name();
         let answer = match timeout_at(by, wire.send(Outgoing { request })).await {
-            Ok(Sent::Answer(answer)) => answer,
-            Ok(Sent::NotSent(_)) => return Err(closed(address)),
-            Ok(Sent::Lost(error)) => {
+            Ok(Sending::Answer(answer)) => answer,
+            Ok(Sending::Again(_)) => return Err(closed(address)),
+            Ok(Sending::Lost(error)) => {
                 let source = error.into();
                 return Err(ClientError::Lost { address, source });
             }
@@ -239,9 +239,9 @@ impl Client {
             let address = wire.endpoint.name();
             let work = async {
                 let answer = match wire.send(Outgoing { request }).await {
-                    Sent::Answer(answer) => answer,
-                    Sent::NotSent(request) => return Ok(Err(request)),
-                    Sent::Lost(error) => return Err(error),
+                    Sending::Answer(answer) => answer,
+                    Sending::Again(request) => return Ok(Err(request)),
+                    Sending::Lost(error) => return Err(error),
                 };
                 let (head, body) = answer.into_parts();
                 let body = wire.read_body(body, ANSWER_BYTES_MAX).await?;

@@ -71,10 +71,10 @@ pub(crate) struct Outgoing {
 }
 
 /// What came of sending.
-pub(crate) enum Sent {
+pub(crate) enum Sending {
     Answer(Response<Incoming>),
     /// The request did not leave: it can be sent on another connection.
-    NotSent(Request<Full<Bytes>>),
+    Again(Request<Full<Bytes>>),
     Lost(hyper::Error),
 }
 
@@ -111,7 +111,7 @@ impl Wire {
     }
 
     /// Sends a request and returns the answer's head.
-    pub(crate) async fn send(&mut self, mut outgoing: Outgoing) -> Sent {
+    pub(crate) async fn send(&mut self, mut outgoing: Outgoing) -> Sending {
         let host = self
             .endpoint
             .host()
@@ -123,14 +123,14 @@ impl Wire {
             .insert(http::header::HOST, host);
         // A look at what came meanwhile: the other end may have closed an idle connection.
         if driven(&mut self.driver, self.sender.ready()).await.is_err() {
-            return Sent::NotSent(outgoing.request);
+            return Sending::Again(outgoing.request);
         }
         let sending = self.sender.try_send_request(outgoing.request);
         match driven(&mut self.driver, sending).await {
-            Ok(answer) => Sent::Answer(answer),
+            Ok(answer) => Sending::Answer(answer),
             Err(mut error) => match error.take_message() {
-                Some(request) => Sent::NotSent(request),
-                None => Sent::Lost(error.into_error()),
+                Some(request) => Sending::Again(request),
+                None => Sending::Lost(error.into_error()),
             },
         }
     }
@@ -159,9 +159,9 @@ impl Wire {
         }
         // One buffer of the right size: growing would leave copies behind.
         let mut bytes = Vec::with_capacity(length);
-        frames
-            .iter()
-            .for_each(|frame| bytes.extend_from_slice(frame));
+        for frame in &frames {
+            bytes.extend_from_slice(frame);
+        }
         Ok(Some(Secret::new(bytes)))
     }
 }

@@ -92,6 +92,16 @@ impl TaskGroup {
         Some(self.note(ended))
     }
 
+    /// Lets go of the tasks that have ended by now; the first error among them is returned, and the
+    /// others are told to end.
+    pub fn reap(&mut self) -> Result<(), TaskError> {
+        let mut first = Ok(());
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            first = first.and(self.note(ended).map(drop));
+        }
+        first
+    }
+
     /// Waits until all tasks have ended, or one has failed: then the others are told to end, and
     /// [`Self::shutdown`] waits for them.
     ///

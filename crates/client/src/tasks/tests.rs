@@ -71,3 +71,19 @@ async fn a_group_ends_with_the_one_above_it() {
     above.cancel();
     group.run().await.unwrap();
 }
+
+#[tokio::test]
+async fn tasks_that_ended_can_be_let_go_without_waiting() {
+    let mut group = TaskGroup::new();
+    group.spawn("waits", until_told(group.stop_token()));
+    group.spawn("ends", async { Ok::<_, Infallible>(()) });
+    assert_eq!(group.join_next().await.map(Result::unwrap), Some("ends"));
+    group.spawn("fails", async { Err::<(), _>("no more") });
+    tokio::task::yield_now().await;
+    assert!(matches!(
+        group.reap(),
+        Err(TaskError::Failed { name: "fails", .. })
+    ));
+    assert!(group.reap().is_ok(), "each error is told once");
+    assert!(group.stop_token().is_cancelled());
+}

@@ -18,7 +18,10 @@ fn lines_are_cut_wherever_the_pieces_end() {
     assert_eq!(all(&mut lines), ["two", "three"]);
     lines.feed(b"\n");
     assert_eq!(all(&mut lines), ["four"]);
-    assert_eq!(lines.buffer, b"four\n", "what was given out before is let go");
+    assert_eq!(
+        lines.buffer, b"four\n",
+        "what was given out before is let go"
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ struct Canned {
 
 impl Canned {
     /// `closes`: whether it closes each connection after an answer without saying so.
+    #[expect(clippy::unwrap_used, reason = "a test's set-up")]
     fn start(answer: impl Into<Vec<u8>>, closes: Closes) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");

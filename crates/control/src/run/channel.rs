@@ -236,9 +236,9 @@ pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, Con
         };
         server.serve(listener, security, Door::Api);
     }
-    server.spawn(feeder.run());
+    server.spawn("feed", feeder.run());
     let stop = server.stop_token();
-    server.spawn(async move {
+    server.spawn("certificates", async move {
         loop {
             let wait = certificates.renewal_due_in(plane.now());
             tokio::select! {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bastide_client::TaskGroup;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -13,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let sources = Sources::default();
-    let mut connections = JoinSet::new();
+    let mut connections = TaskGroup::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             break;
@@ -73,7 +74,9 @@ pub async fn serve(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        while connections.try_join_next().is_some() {}
+        if let Err(error) = connections.reap() {
+            tracing::error!(cause = ?error, "a connection failed");
+        }
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -93,7 +96,7 @@ pub async fn serve(
         };
         let (plane, stop, security) = (plane.clone(), stop.clone(), security.clone());
         let sources = sources.clone();
-        connections.spawn(async move {
+        connections.spawn("connection", async move {
             let desk = Desk {
                 plane,
                 door,
@@ -107,11 +110,14 @@ pub async fn serve(
                 Err(error) => tracing::debug!(cause = %error, "a handshake failed"),
             }
             drop((place, seat));
+            Ok::<_, std::convert::Infallible>(())
         });
     }
-    let drain = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(Duration::from_secs(SHUTDOWN_SECS_MAX), drain).await;
-    connections.shutdown().await;
+    let by = Instant::now() + Duration::from_secs(SHUTDOWN_SECS_MAX);
+    let (_, aborted) = connections.shutdown(by).await;
+    if !aborted.is_empty() {
+        tracing::debug!(connections = aborted.len(), "connections were cut");
+    }
 }
 
 enum Secured {

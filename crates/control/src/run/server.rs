@@ -1,17 +1,20 @@
 //! The server: a store opened with its seal, the plane on it, listeners before it.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bastide_api::{ClusterId, Secret, UnixTime};
+use bastide_client::TaskGroup;
 use bastide_store::{
     Barrier, BarrierError, Batch, KeyFileSeal, OpenSnapshot, RedbStore, Seal, SealError, Store,
     StoreError, Unsealed,
 };
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::draft::Draft;
@@ -31,6 +34,8 @@ use crate::run::writer::WriterError;
 
 /// The version of Vault's API that clients are told.
 pub const VAULT_VERSION: &str = "1.18.3";
+/// How long the server's tasks may take to end: longer than a listener's open connections.
+const SHUTDOWN_SECS_MAX: u64 = 10;
 /// The name of the store's file in the data folder.
 const STORE_FILE: &str = "store.redb";
 
@@ -105,8 +110,7 @@ pub enum StartError {
 /// A server at work. Dropped, it stops at once; [`Self::stop`] lets requests end.
 pub struct Server {
     plane: Plane,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: TaskGroup,
     writer: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -250,12 +254,11 @@ impl Server {
         let (plane, writer) = Plane::start(store, barrier, registry, info, audit)?;
         let mut this = Self {
             plane,
-            stop: CancellationToken::new(),
-            tasks: JoinSet::new(),
+            tasks: TaskGroup::new(),
             writer: Some(writer),
         };
-        let (plane, stop) = (this.plane.clone(), this.stop.clone());
-        this.tasks.spawn(async move {
+        let (plane, stop) = (this.plane.clone(), this.stop_token());
+        this.spawn("expiry", async move {
             loop {
                 let wait = plane.tend().await;
                 tokio::select! {
@@ -294,27 +297,42 @@ impl Server {
 
     /// Serves the connections of a listener.
     pub fn serve(&mut self, listener: TcpListener, security: Security, door: Door) {
-        let (plane, stop) = (self.plane.clone(), self.stop.clone());
-        self.tasks
-            .spawn(listen::serve(listener, security, door, plane, stop));
+        let (plane, stop) = (self.plane.clone(), self.stop_token());
+        self.spawn(
+            "listener",
+            listen::serve(listener, security, door, plane, stop),
+        );
     }
 
     /// Returns what is cancelled when the server stops.
     pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+        self.tasks.stop_token()
     }
 
     /// Runs a task until the server stops; it must heed [`Self::stop_token`].
-    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(name, async move {
+            task.await;
+            Ok::<_, Infallible>(())
+        });
     }
 
     /// Stops: accepts nothing new, lets open requests end within seconds, and closes store and
     /// audit file.
-    pub async fn stop(mut self) {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
-        let Self { plane, writer, .. } = self;
+    pub async fn stop(self) {
+        let Self {
+            plane,
+            tasks,
+            writer,
+        } = self;
+        let by = Instant::now() + Duration::from_secs(SHUTDOWN_SECS_MAX);
+        let (failed, aborted) = tasks.shutdown(by).await;
+        if let Some(error) = failed {
+            tracing::error!(cause = ?error, "a task of the server failed");
+        }
+        if !aborted.is_empty() {
+            tracing::warn!(tasks = ?aborted, "tasks of the server did not end in time");
+        }
         plane.stop().await;
         drop(plane);
         if let Some(writer) = writer {

@@ -1,3 +1,5 @@
+use x509_parser::prelude::FromDer;
+
 use super::*;
 
 #[test]
@@ -23,7 +25,6 @@ fn what_is_no_key_is_refused() {
 fn a_request_has_no_subject_and_asks_for_no_name() {
     let pem = Identity::generate().csr_pem();
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
-    use x509_parser::prelude::FromDer;
     let (_, request) =
         x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents)
             .unwrap();

@@ -1,3 +1,5 @@
 //! OpenSSL as a judge of what this crate makes and takes.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
 mod openssl;

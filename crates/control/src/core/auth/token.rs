@@ -296,7 +296,8 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer
             "root tokens may not be created without parent token being root",
         ));
     }
-    let eternal = root && ttl.is_none_or(|ttl| ttl.is_zero()) && explicit_max_ttl.is_none();
+    let unlimited = period.is_none() && explicit_max_ttl.is_none();
+    let eternal = root && unlimited && ttl.is_none_or(|ttl| ttl.is_zero());
     if eternal
         && maker
             .token

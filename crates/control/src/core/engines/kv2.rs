@@ -255,11 +255,11 @@ fn given(call: &Call<'_>) -> Result<Map<String, Value>, Refusal> {
 fn check_and_set(call: &Call<'_>, config: &Config, meta: &Meta) -> Result<(), Refusal> {
     let options = call.fields().object("options")?;
     let cas = match options {
-        Some(options) => Fields(options).count("cas")?,
+        Some(options) => Fields(options).int("cas")?,
         None => None,
     };
     match cas {
-        Some(cas) if cas != meta.current => Err(Refusal::invalid(
+        Some(cas) if u64::try_from(cas) != Ok(meta.current) => Err(Refusal::invalid(
             "check-and-set parameter did not match the current version",
         )),
         None if config.cas_required || meta.settings.cas_required => Err(Refusal::invalid(

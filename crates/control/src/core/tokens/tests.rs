@@ -134,6 +134,16 @@ fn a_renewal_stays_within_the_longest_life() {
 }
 
 #[test]
+fn a_periodic_root_token_has_an_end() {
+    let mut trial = Trial::new();
+    let (token, _) = trial.token(As::Root, json!({ "policies": ["root"], "period": 30 }));
+    trial.pass(29);
+    assert!(trial.is_good(&token));
+    trial.pass(1);
+    assert!(!trial.is_good(&token));
+}
+
+#[test]
 fn a_token_cannot_give_what_it_has_not() {
     let mut trial = Trial::new();
     let policy = "path \"auth/token/create*\" { capabilities = [\"update\"] }";

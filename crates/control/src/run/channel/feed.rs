@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bastide_api::v1::WatchEvent;
 use bastide_api::{NodeId, Revision, ViewEntries};
+use bastide_client::TaskGroup;
 use bastide_pki::{Claim, Roots};
 use bastide_store::{BarrierError, OpenSnapshot};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ControllerError;
@@ -42,7 +42,7 @@ pub struct Feeder {
 struct Shared {
     feed: Mutex<Feed>,
     news: watch::Sender<()>,
-    watches: Mutex<JoinSet<()>>,
+    watches: Mutex<TaskGroup>,
     stop: CancellationToken,
 }
 
@@ -67,7 +67,7 @@ impl Feeder {
         let shared = Shared {
             feed: Mutex::new(feed),
             news: watch::channel(()).0,
-            watches: Mutex::default(),
+            watches: Mutex::new(TaskGroup::stopped_by(&stop)),
             stop: stop.clone(),
         };
         Ok(Self {
@@ -201,9 +201,15 @@ impl Streams for Watches {
                 .watches
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            while watches.try_join_next().is_some() {}
+            if let Err(error) = watches.reap() {
+                tracing::error!(cause = ?error, "a watch failed");
+            }
             let cursor = Cursor::after(from);
-            watches.spawn(serve(Arc::clone(&self.0), cursor, identity.node(), pieces));
+            let serving = serve(Arc::clone(&self.0), cursor, identity.node(), pieces);
+            watches.spawn("watch", async move {
+                serving.await;
+                Ok::<_, std::convert::Infallible>(())
+            });
         }
         receiver
     }

@@ -288,8 +288,10 @@ async fn a_node_reports_only_its_own_containers() {
     node.client().renew(&request).await.unwrap();
     let observed = site.server.plane().facts().borrow().clone();
     assert_eq!(observed.nodes[&node.id()].facts.tasks, [task("10.128.1.5")]);
-    let mut large = NodeFacts::default();
-    large.troubles = vec!["x".repeat(600)];
+    let large = NodeFacts {
+        troubles: vec!["x".repeat(600)],
+        ..NodeFacts::default()
+    };
     let request = RenewRequest {
         csr: None,
         facts: Some(large),
