@@ -25,6 +25,8 @@ pub struct Peer {
     pub candidates: Vec<SocketAddr>,
     /// Whether its operator declared it reachable, so that it may relay.
     pub relay: bool,
+    /// When its certificate ends, and with it its being a peer.
+    pub until: UnixTime,
 }
 
 /// What the kernel should hold for the mesh device.
@@ -72,6 +74,7 @@ pub fn peers(
                 allowed,
                 candidates,
                 relay: !node.public.is_empty(),
+                until: node.expires,
             }
         })
         .collect()

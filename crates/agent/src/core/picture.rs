@@ -20,6 +20,8 @@ pub struct Sources<'a> {
     pub wanted: &'a BTreeMap<(StackName, ServiceName), u32>,
     /// Whether a controller answers now.
     pub controller: bool,
+    /// What the controller said, if it answers but refuses this node.
+    pub refused: Option<&'a str>,
 }
 
 /// Returns the nodes that cannot be reached now: members without any path.
@@ -142,7 +144,12 @@ fn tasks(
 
 fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
     let mut troubles = Vec::new();
-    if !from.controller {
+    if let Some(why) = from.refused {
+        troubles.push(format!(
+            "the control plane refuses this node ({why}); if it was removed: \
+             `bastide down --forget`, then `bastide join -` with a new ticket"
+        ));
+    } else if !from.controller {
         troubles.push(
             "no controller answers; mesh, names and containers go on: look at `bastide status` there"
                 .to_owned(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::v1::PathFact;
-use bastide_api::{NodeId, ports};
+use bastide_api::{NodeId, UnixTime, ports};
 use bastide_client::{TaskError, TaskGroup};
 use bastide_cluster::firewall::Rules;
 use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
@@ -121,6 +121,8 @@ struct Agent {
     /// The socket, which outlives the rest in order to tell how that ended.
     front: TaskGroup,
     has_resolver: bool,
+    /// When the first of the peers' certificates ends.
+    peers_until: Option<UnixTime>,
 }
 
 impl Agent {
@@ -223,6 +225,7 @@ impl Agent {
             tasks,
             front,
             has_resolver: false,
+            peers_until: None,
         })
     }
 
@@ -245,6 +248,9 @@ impl Agent {
                     None
                 }
                 _ = look.tick() => {
+                    if self.peers_until.is_some_and(|until| until <= clock::wall()) {
+                        self.apply().await?;
+                    }
                     self.look();
                     None
                 }
@@ -282,6 +288,7 @@ impl Agent {
     async fn apply(&mut self) -> Result<(), AgentError> {
         let picture = self.pictures.borrow_and_update().clone();
         let peers = desired::peers(&picture.view, &picture.facts, self.me, clock::wall());
+        self.peers_until = peers.iter().map(|peer| peer.until).min();
         self.mesh.set_peers(peers.into_iter().map(spec).collect());
         let Some(device) = desired::device(&picture.view, self.me) else {
             warn!("this node was removed from the cluster");
@@ -444,6 +451,7 @@ impl Agent {
             paths: &self.paths.borrow(),
             wanted: &wanted,
             controller: picture.connected,
+            refused: picture.refused.as_deref(),
         })
     }
 }

@@ -22,6 +22,8 @@ pub struct Picture {
     pub facts: Arc<BTreeMap<NodeId, NodeFacts>>,
     /// Whether a controller answers now.
     pub connected: bool,
+    /// What the controller said, if it answers but will have nothing to do with this node.
+    pub refused: Option<String>,
 }
 
 /// What this host knows before a controller has answered: the view on disk, if its signature is
@@ -50,6 +52,7 @@ pub fn first_picture(state: &StateDir, member: &Member) -> Result<Picture, Membe
         view: Arc::new(view),
         facts: Arc::default(),
         connected: false,
+        refused: None,
     })
 }
 
@@ -79,7 +82,16 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
         follower.restart();
         let ended = one_watch(&state, &member, &mut follower, &pictures, &mut attempt).await;
         let Err(error) = ended;
-        pictures.send_if_modified(|picture| std::mem::replace(&mut picture.connected, false));
+        let refused = match &error {
+            Ended::Client(ClientError::Refused { errors, .. }) => Some(errors.join("; ")),
+            _ => None,
+        };
+        pictures.send_if_modified(|picture| {
+            let is_news = picture.connected || picture.refused != refused;
+            picture.connected = false;
+            picture.refused = refused;
+            is_news
+        });
         debug!(%error, "the watch ended");
         tokio::time::sleep(retry_after(attempt, member.jitter())).await;
         attempt += 1;
@@ -96,7 +108,12 @@ async fn one_watch(
     let mut watch = member.client().watch(follower.resume_from()).await?;
     *attempt = 0;
     info!(controller = watch.address(), "following the control plane");
-    pictures.send_if_modified(|picture| !std::mem::replace(&mut picture.connected, true));
+    pictures.send_if_modified(|picture| {
+        let is_news = !picture.connected;
+        picture.connected = true;
+        picture.refused = None;
+        is_news
+    });
     loop {
         match follower.handle(watch.next().await?)? {
             Followed::Nothing => {}

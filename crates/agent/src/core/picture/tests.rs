@@ -67,6 +67,7 @@ fn draw(facts: &BTreeMap<NodeId, NodeFacts>, paths: &BTreeMap<NodeId, PathFact>)
         paths,
         wanted: &wanted,
         controller: true,
+        refused: None,
     })
 }
 
