@@ -33,6 +33,7 @@ pub mod reply;
 pub mod request;
 pub mod role;
 pub mod tables;
+pub mod tend;
 pub mod throttle;
 pub mod tokens;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{Secret, UnixTime};
-use bastide_store::{Batch, Key, KeyRange, OpenSnapshot};
+use bastide_store::{Batch, Key, OpenSnapshot};
 use serde_json::{Map, Value, json};
 
 use crate::core::audit::{self, Audited};
@@ -15,7 +15,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
-use crate::core::leases::{self, LeaseId, Owner};
+use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
@@ -549,72 +549,6 @@ pub fn auth(text: &str, token: &Token, ttl: Duration) -> Value {
         "mfa_requirement": null,
         "num_uses": token.num_uses,
     })
-}
-
-/// Ends what is due and sweeps what hangs on revoked tokens, in small pieces. Returns the batch and
-/// whether there is more to do at once.
-pub fn tend(
-    world: World<'_>,
-    snapshot: &OpenSnapshot,
-    now: UnixTime,
-    seed: &Secret<[u8; 32]>,
-    limit: usize,
-) -> Result<(Batch, Vec<Observation>, bool), Refusal> {
-    let mut draft = Draft::new(snapshot, now, Entropy::new(seed), &[]);
-    let due = leases::due(&mut draft, limit)?;
-    for lease in &due {
-        leases::revoke(&mut draft, world, lease)?;
-    }
-    let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
-    let more = clear_graves(&mut draft, world, limit)? || more;
-    let (batch, observations) = draft.finish();
-    Ok((batch, observations, more))
-}
-
-/// Leases of a prefix that are revoked and not yet all swept.
-#[derive(serde::Serialize, serde::Deserialize)]
-pub struct LeaseGrave {
-    /// Leases granted later live.
-    pub until: UnixTime,
-    /// Those up to this one are swept.
-    pub after: Option<LeaseId>,
-}
-
-/// Clears the storage of removed mounts and the leases of revoked prefixes. Returns whether there is
-/// more to do.
-fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result<bool, Refusal> {
-    let mut budget = limit;
-    for at in draft.keys(&KeyRange::prefix(tables::LEASE_GRAVES, ""), limit)? {
-        let prefix = String::from_utf8_lossy(at.rest()).into_owned();
-        let Some(mut grave) = draft.load::<LeaseGrave>(&at)? else {
-            continue;
-        };
-        let found = leases::with_prefix(draft, &prefix, grave.after.as_ref(), budget)?;
-        for id in &found {
-            if leases::find(draft, id)?.is_some_and(|lease| lease.issued <= grave.until) {
-                leases::revoke(draft, world, id)?;
-            }
-        }
-        budget -= found.len();
-        if budget == 0 {
-            grave.after = found.into_iter().next_back();
-            draft.save(at, &grave)?;
-            return Ok(true);
-        }
-        draft.delete(at);
-    }
-    for grave in draft.keys(&KeyRange::prefix(tables::GRAVES, ""), limit)? {
-        let found = draft.keys(&KeyRange::prefix(tables::ENGINE, grave.rest()), budget)?;
-        budget -= found.len();
-        for key in found {
-            draft.delete(key);
-        }
-        if budget == 0 {
-            return Ok(true);
-        }
-        draft.delete(grave);
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::core::pipeline::{self, Decision, Envelope, Outcome};
 use crate::core::refusal::{Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::request::{Identity, Inside, Operation, Peer, Request};
+use crate::core::tend;
 
 /// The control plane of one test.
 pub(crate) struct Trial {
@@ -216,7 +217,7 @@ impl Trial {
             let seed = self.seed();
             let snapshot = self.snapshot();
             let (batch, observations, more) =
-                pipeline::tend(self.world(), &snapshot, self.now, &seed, 3).unwrap();
+                tend::tend(self.world(), &snapshot, self.now, &seed, 3).unwrap();
             let batch = self.barrier.seal_batch(batch);
             let mut begun = self.store.begin().unwrap();
             begun.apply(&batch).unwrap().unwrap();

@@ -23,6 +23,7 @@ use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::core::tend;
 use crate::run::clock::Clock;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
@@ -113,7 +114,7 @@ impl Plane {
     pub async fn failed(&self) {
         let mut broken = self.0.broken.clone();
         if broken.wait_for(|broken| *broken).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -362,7 +363,7 @@ impl Plane {
                     break;
                 };
                 let facts = Arc::clone(&self.0.facts.borrow());
-                pipeline::tend(
+                tend::tend(
                     self.world(&facts),
                     &snapshot,
                     self.now(),

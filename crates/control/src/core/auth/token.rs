@@ -6,12 +6,16 @@ use bastide_api::Secret;
 use serde_json::{Map, Value, json};
 
 use crate::core::engine::{Call, Caller, Context, Engine};
-use crate::core::path::ApiPath;
 use crate::core::pipeline;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
-use crate::core::tokens::{self, NewToken, Token};
+use crate::core::tokens::{self, Token};
+
+mod create;
+mod roles;
+
+use create::Kin;
 
 /// Most accessors in one list.
 const ACCESSORS_MAX: usize = 10_000;
@@ -28,11 +32,20 @@ impl Engine for TokenAuth {
         matches!(call.segments()[..], ["accessors" | "revoke-orphan", ..])
     }
 
+    fn exists(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<bool>, Refusal> {
+        match call.segments()[..] {
+            ["roles", name] => Ok(Some(roles::find(ctx, name)?.is_some())),
+            _ => Ok(None),
+        }
+    }
+
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::{List, Read, Update};
         match (call.operation, &call.segments()[..]) {
-            (Update, ["create"]) => create(ctx, call, Kin::Child),
-            (Update, ["create-orphan"]) => create(ctx, call, Kin::Orphan),
+            (Update, ["create"]) => create::create(ctx, call, Kin::Child),
+            (Update, ["create-orphan"]) => create::create(ctx, call, Kin::Orphan),
+            (Update, ["create", role]) => create::with_role(ctx, call, role),
+            (_, ["roles", ..]) => roles::decide(ctx, call),
             (Read | Update, ["lookup-self"]) => {
                 let token = own(ctx)?;
                 let text = own_text(ctx);
@@ -191,181 +204,4 @@ fn renew(
     } else {
         answer
     })
-}
-
-/// Whether a new token dies with its maker.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kin {
-    Child,
-    Orphan,
-}
-
-/// What the maker may.
-struct Maker {
-    token: Option<Token>,
-    sudo: bool,
-    root: bool,
-}
-
-fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
-    let acl = pipeline::acl(ctx)?;
-    let sudo = ApiPath::parse(ctx.path).is_ok_and(|path| {
-        acl.capabilities(&path)
-            .iter()
-            .any(|it| ["root", "sudo"].contains(it))
-    });
-    Ok(Maker {
-        token: ctx.caller.token().map(|token| Token::clone(token)),
-        sudo,
-        root: acl.is_root(),
-    })
-}
-
-fn display_name(given: Option<String>) -> String {
-    let fold = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '-' {
-            c
-        } else {
-            '-'
-        }
-    };
-    match given.filter(|name| !name.is_empty()) {
-        Some(name) => format!(
-            "token-{}",
-            name.chars().take(128).map(fold).collect::<String>()
-        ),
-        None => "token".to_owned(),
-    }
-}
-
-fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>, kin: Kin) -> Result<Answer, Refusal> {
-    let fields = call.fields();
-    let maker = maker(ctx)?;
-    if maker
-        .token
-        .as_ref()
-        .is_some_and(|token| token.num_uses != 0)
-    {
-        return Err(Refusal::invalid(
-            "restricted use token cannot generate child tokens",
-        ));
-    }
-    match fields.text("type")?.as_deref() {
-        None | Some("" | "service") => {}
-        Some("batch") => return Err(Refusal::invalid("batch tokens are not served")),
-        Some(_) => return Err(Refusal::invalid("invalid 'type' value")),
-    }
-    let no_parent = fields.flag("no_parent")?.unwrap_or(false);
-    if no_parent && !maker.sudo {
-        return Err(Refusal::invalid(
-            "root or sudo privileges required to create orphan token",
-        ));
-    }
-    let text = fields.text("id")?.filter(|id| !id.is_empty());
-    if text.is_some() && !maker.sudo {
-        return Err(Refusal::invalid(
-            "root or sudo privileges required to specify token id",
-        ));
-    }
-    if let Some(id) = &text {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if tokens::TOKEN_BYTES_MAX < id.len() || !id.chars().all(plain) || id.starts_with("hvs.") {
-            return Err(Refusal::invalid("custom token ID is not valid"));
-        }
-    }
-    let period = fields
-        .duration("period")?
-        .filter(|period| !period.is_zero());
-    if period.is_some() && !maker.sudo {
-        return Err(Refusal::invalid(
-            "root or sudo privileges required to create periodic token",
-        ));
-    }
-    let no_default_policy = fields.flag("no_default_policy")?.unwrap_or(false);
-    let policies = wanted_policies(fields.list("policies")?, &maker, no_default_policy)?;
-    let ttl = match fields.duration("ttl")? {
-        None => fields.duration("lease")?,
-        given => given,
-    };
-    let explicit_max_ttl = fields
-        .duration("explicit_max_ttl")?
-        .filter(|max| !max.is_zero());
-    let root = policies == ["root"];
-    if root && !maker.root {
-        return Err(Refusal::invalid(
-            "root tokens may not be created without parent token being root",
-        ));
-    }
-    let unlimited = period.is_none() && explicit_max_ttl.is_none();
-    let eternal = root && unlimited && ttl.is_none_or(|ttl| ttl.is_zero());
-    if eternal
-        && maker
-            .token
-            .as_ref()
-            .is_some_and(|token| token.expires.is_some())
-    {
-        return Err(Refusal::invalid(
-            "expiring root tokens cannot create non-expiring root tokens",
-        ));
-    }
-    let orphan = kin == Kin::Orphan || no_parent;
-    let warnings = missing(ctx, &policies)?;
-    let new = NewToken {
-        policies,
-        path: ctx.path.to_owned(),
-        meta: fields.pairs("meta")?,
-        display_name: display_name(fields.text("display_name")?),
-        num_uses: fields.count("num_uses")?.unwrap_or(0),
-        ttl: ttl.filter(|ttl| !ttl.is_zero()),
-        explicit_max_ttl,
-        period,
-        fixed: !fields.flag("renewable")?.unwrap_or(true),
-        eternal,
-        parent: maker.token.filter(|_| !orphan),
-        text: text.map(Secret::new),
-        no_default_policy: true,
-        ..NewToken::default()
-    };
-    let mount = std::sync::Arc::clone(&ctx.mount);
-    let (text, token) = tokens::create(ctx.draft, &mount, new)?;
-    let ttl = Duration::from_secs(token.creation_ttl);
-    let mut answer = Answer::from(Reply::Auth(pipeline::auth(text.expose(), &token, ttl)));
-    answer.warnings = warnings;
-    Ok(answer)
-}
-
-/// Returns the policies of a new token: those asked for, which must be its maker's unless that one
-/// may do everything, or the maker's own.
-fn wanted_policies(
-    given: Option<Vec<String>>,
-    maker: &Maker,
-    no_default_policy: bool,
-) -> Result<Vec<String>, Refusal> {
-    let own = maker
-        .token
-        .as_ref()
-        .map_or_else(|| vec!["root".to_owned()], |it| it.policies.clone());
-    let Some(given) = given.filter(|given| !given.is_empty()) else {
-        let keep_default = own.iter().any(|policy| policy == "default");
-        return Ok(tokens::policies(&own, no_default_policy || !keep_default));
-    };
-    let wanted = tokens::policies(&given, no_default_policy);
-    let subset = wanted
-        .iter()
-        .all(|policy| own.contains(policy) || policy == "default");
-    if !maker.sudo && !maker.root && !subset {
-        return Err(Refusal::invalid("child policies must be subset of parent"));
-    }
-    Ok(wanted)
-}
-
-fn missing(ctx: &mut Context<'_, '_>, policies: &[String]) -> Result<Vec<String>, Refusal> {
-    let mut warnings = Vec::new();
-    for name in policies.iter().filter(|name| *name != "root") {
-        let key = bastide_store::Key::new(crate::core::tables::POLICIES, name);
-        if !ctx.draft.has(&key)? {
-            warnings.push(format!("Policy \"{name}\" does not exist"));
-        }
-    }
-    Ok(warnings)
 }

@@ -228,3 +228,47 @@ fn a_cubbyhole_is_of_one_token_and_ends_with_it() {
     trial.write("auth/token/revoke", json!({ "token": one }));
     assert_eq!(trial.count(tables::ENGINE), rows);
 }
+
+#[test]
+fn a_role_gives_what_it_allows_and_no_more() {
+    let mut trial = Trial::new();
+    let policy = "path \"auth/token/create/*\" { capabilities = [\"update\"] }";
+    trial.write("sys/policies/acl/maker", json!({ "policy": policy }));
+    let (maker, _) = trial.token(As::Root, json!({ "policies": ["maker"] }));
+    let role = json!({
+        "allowed_policies": "app,web", "disallowed_policies": "web", "orphan": true,
+        "period": "50s", "path_suffix": "ci",
+    });
+    trial.write("auth/token/roles/app", role);
+    trial.write("auth/token/roles/free", json!({}));
+    let mut make = |role: &str, data: serde_json::Value| {
+        let path = format!("auth/token/create/{role}");
+        trial
+            .ask(As::Token(&maker), Update, &path, data)
+            .map(|made| made.auth.unwrap())
+    };
+    let made = make("app", json!({ "policies": ["app"] })).unwrap();
+    assert_eq!(made["policies"], json!(["app", "default"]));
+    assert_eq!(
+        (&made["orphan"], &made["lease_duration"]),
+        (&json!(true), &json!(50))
+    );
+    for (role, policies) in [
+        ("app", json!(["other"])),
+        ("app", json!(["root"])),
+        ("app", json!(["web"])),
+        ("app", json!([])),
+        ("free", json!(["other"])),
+        ("free", json!(["root"])),
+        ("none", json!(["maker"])),
+    ] {
+        assert!(
+            make(role, json!({ "policies": policies })).is_err(),
+            "{role} {policies}"
+        );
+    }
+    let made = make("free", json!({})).unwrap();
+    assert_eq!(made["policies"], json!(["default", "maker"]));
+    let keys = trial.root(List, "auth/token/roles", json!({})).unwrap();
+    assert_eq!(keys["keys"], json!(["app", "free"]));
+}

@@ -13,6 +13,7 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
 use crate::core::tables;
+use crate::core::tend;
 use crate::core::tokens;
 
 /// Leases that one request ends; the rest of a prefix is swept later.
@@ -171,7 +172,7 @@ pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(
         ctx.end(id)?;
     }
     if REVOKED_MAX < found.len() {
-        let grave = pipeline::LeaseGrave {
+        let grave = tend::LeaseGrave {
             until: ctx.now(),
             after: None,
         };
