@@ -27,8 +27,8 @@ use anyhow::{Context, bail, ensure};
 use bastide_api::status::Status;
 use bastide_api::v1::PathKind;
 
-use crate::cli;
 use crate::exit::Exit;
+use crate::{cli, privilege};
 use leftovers::Machine;
 use report::{Report, Whose};
 use scene::Scene;
@@ -73,7 +73,7 @@ const LATER: Duration = Duration::from_secs(90);
 
 /// Runs the demo. Succeeds only if every check held.
 pub fn run(arguments: cli::Demo) -> anyhow::Result<ExitCode> {
-    crate::verbs::require_root("bastide demo")?;
+    privilege::require_root("bastide demo")?;
     let mut report = Report::new(arguments.format.json);
     for removed in scene::sweep()? {
         report.note(format!("removed what an earlier run left: {removed}"));

@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod output;
 mod paths;
+mod privilege;
 mod verbs;
 
 use std::process::ExitCode;

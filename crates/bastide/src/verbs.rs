@@ -21,8 +21,6 @@ use anyhow::Context;
 use crate::cli::{Cli, Verb};
 use crate::demo;
 
-pub use services::require_root;
-
 /// Runs the verb that was asked for.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {

@@ -106,23 +106,8 @@ impl Report {
             line(&json!({"event": "table", "name": name, "rows": rows}));
             return;
         }
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |at: usize| {
-            rows.iter()
-                .filter_map(|row| row.get(at))
-                .map(|cell| cell.chars().count())
-                .max()
-        };
-        let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
-        for row in rows {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"));
-            output::note(format!(
-                "   {}",
-                cells.collect::<Vec<_>>().join("  ").trim_end()
-            ));
+        for row in output::table(rows).lines() {
+            output::note(format!("   {row}"));
         }
     }
 

@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::cli::Down;
 use crate::exit::{Exit, Failure};
 use crate::verbs::{agent_socket, services};
-use crate::{output, paths};
+use crate::{output, paths, privilege};
 
 /// Takes this host out of the cluster.
 pub async fn run(arguments: Down) -> anyhow::Result<()> {
-    services::require_root("bastide down")?;
+    privilege::require_root("bastide down")?;
     if arguments.forget {
         check_not_needed().await?;
     }

@@ -9,8 +9,8 @@ use bastide_api::{Secret, Ticket};
 
 use crate::cli::Join;
 use crate::exit::{Exit, Failure};
-use crate::output;
 use crate::verbs::{agent_socket, services, up};
+use crate::{output, privilege};
 
 /// Longest ticket that is read from standard input, in bytes.
 const TICKET_BYTES_MAX: u64 = 4096;
@@ -19,7 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Joins the cluster that the ticket is for.
 pub async fn run(arguments: Join) -> anyhow::Result<()> {
-    services::require_root("bastide join")?;
+    privilege::require_root("bastide join")?;
     let node = up::settings(&arguments.node)?;
     let ticket = read_ticket(&arguments.ticket)?;
     // Parsed here only to refuse a mistyped one at once; the agent spends it.

@@ -11,8 +11,7 @@ use bastide_linux::spawn::Command;
 
 use crate::cli::{LabPart, LabVerb};
 use crate::exit::{Exit, Failure};
-use crate::output;
-use crate::verbs::services::require_root;
+use crate::{output, privilege};
 
 /// Where labs keep their state while they are up.
 pub const STATE_ROOT: &str = "/run/bastide-lab";
@@ -30,7 +29,7 @@ pub fn options() -> anyhow::Result<Options> {
 
 /// Runs a verb on a lab.
 pub fn run(verb: LabVerb) -> anyhow::Result<ExitCode> {
-    require_root("bastide lab")?;
+    privilege::require_root("bastide lab")?;
     for removed in bastide_lab::sweep(Path::new(STATE_ROOT))? {
         output::note(format!("removed what an earlier lab left: {removed}"));
     }

@@ -196,17 +196,6 @@ fn lookup(user: &str) -> anyhow::Result<Option<(u32, u32)>> {
     Ok(number(2).zip(number(3)))
 }
 
-/// Refuses to go on without root.
-pub fn require_root(what: &str) -> anyhow::Result<()> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let what = format!("`{what}` needs root: it makes a network device and rules");
-    Err(Failure::new(Exit::Usage, what)
-        .hint("run it with sudo")
-        .into())
-}
-
 /// Returns this host's name.
 pub fn host_name() -> anyhow::Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")

@@ -65,7 +65,7 @@ fn screen(status: &Status) -> String {
             swarm.to_owned(),
         ]);
     }
-    text.push_str(&table(&rows));
+    text.push_str(&output::table(&rows));
     let services: Vec<_> = status
         .stacks
         .iter()
@@ -87,7 +87,7 @@ fn screen(status: &Status) -> String {
             ]);
         }
         text.push('\n');
-        text.push_str(&table(&rows));
+        text.push_str(&output::table(&rows));
     }
     text.push('\n');
     if status.troubles.is_empty() {
@@ -119,7 +119,7 @@ fn tasks(status: &Status) -> String {
             }
         }
     }
-    table(&rows)
+    output::table(&rows)
 }
 
 fn path(node: &NodeStatus, status: &Status) -> String {
@@ -147,27 +147,6 @@ fn latency(node: &NodeStatus) -> String {
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
-}
-
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(at))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<_> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use bastide_api::AddressPlan;
 use crate::cli::{NodeArgs, Up};
 use crate::exit::{Exit, Failure};
 use crate::verbs::{agent_socket, serve, services, ticket};
-use crate::{output, paths};
+use crate::{output, paths, privilege};
 
 /// How long the control plane and the agent may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Begins a cluster on this host, or starts it again.
 pub async fn run(arguments: Up) -> anyhow::Result<()> {
-    services::require_root("bastide up")?;
+    privilege::require_root("bastide up")?;
     let node = settings(&arguments.node)?;
     let plan = plan(&arguments)?;
     let first = if Path::new(paths::SERVER).join("store.redb").exists() {

@@ -219,9 +219,10 @@ fn read_names(path: &Path) -> Result<Names, BlobError> {
     };
     let names: Names =
         serde_json::from_reader(file.take(NAMES_BYTES_MAX)).map_err(|error| refuse(Some(error)))?;
-    match names.is_known_format() {
-        true => Ok(names),
-        false => Err(refuse(None)),
+    if names.is_known_format() {
+        Ok(names)
+    } else {
+        Err(refuse(None))
     }
 }
 
