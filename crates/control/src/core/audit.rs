@@ -5,6 +5,7 @@
 //! an investigator who knows a value can look for it, and nobody can read it. Each line carries its
 //! number and the SHA-256 of the line before, so that a cut or a change shows.
 
+use aws_lc_rs::hmac;
 use bastide_api::UnixTime;
 use bastide_store::Unsealed;
 use serde_json::{Map, Value, json};
@@ -125,25 +126,26 @@ fn error_text(refusal: &Refusal) -> String {
     .to_owned()
 }
 
-/// Hashes values for one device.
-#[derive(Clone, Copy)]
-pub struct Hasher<'h> {
-    /// The barrier that holds the device's key.
-    pub barrier: &'h Unsealed,
-    /// The device's salt.
-    pub salt: &'h str,
-}
+/// Hashes values for one device, under a key of the store that is the device's own.
+pub struct Hasher(hmac::Key);
 
-impl Hasher<'_> {
-    /// Returns `hmac-sha256:` and the HMAC of a text.
-    pub fn hash(self, text: &str) -> String {
-        let digest = self
-            .barrier
-            .digest(&format!("audit {}", self.salt), text.as_bytes());
-        format!("hmac-sha256:{}", data_encoding::HEXLOWER.encode(&digest))
+impl Hasher {
+    /// Derives the key of the device `salt`.
+    pub fn new(barrier: &Unsealed, salt: &str) -> Self {
+        let key = barrier.secret_for(&format!("audit {salt}"));
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
     }
 
-    fn leaves(self, value: &mut Value) {
+    /// Returns `hmac-sha256:` and the HMAC of a text.
+    pub fn hash(&self, text: &str) -> String {
+        let tag = hmac::sign(&self.0, text.as_bytes());
+        format!(
+            "hmac-sha256:{}",
+            data_encoding::HEXLOWER.encode(tag.as_ref())
+        )
+    }
+
+    fn leaves(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.hash(text),
             Value::Array(values) => values.iter_mut().for_each(|value| self.leaves(value)),
@@ -152,7 +154,7 @@ impl Hasher<'_> {
         }
     }
 
-    fn fields(self, from: &mut Map<String, Value>, names: &[&str]) {
+    fn fields(&self, from: &mut Map<String, Value>, names: &[&str]) {
         for name in names {
             if let Some(value) = from.get_mut(*name) {
                 self.leaves(value);
@@ -160,7 +162,7 @@ impl Hasher<'_> {
         }
     }
 
-    fn data(self, from: &mut Map<String, Value>, clear: &[String]) {
+    fn data(&self, from: &mut Map<String, Value>, clear: &[String]) {
         if let Some(Value::Object(data)) = from.get_mut("data") {
             for (key, value) in data.iter_mut() {
                 if !clear.contains(key) {
@@ -173,7 +175,7 @@ impl Hasher<'_> {
 
 impl Audited {
     /// Makes the records of request and response, hashed; number and chain are still missing.
-    pub fn records(mut self, now: UnixTime, hasher: Hasher<'_>) -> [Map<String, Value>; 2] {
+    pub fn records(mut self, now: UnixTime, hasher: &Hasher) -> [Map<String, Value>; 2] {
         let secrets = &["client_token", "accessor"];
         hasher.fields(&mut self.auth, secrets);
         hasher.fields(&mut self.request, secrets);

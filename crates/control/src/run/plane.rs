@@ -28,7 +28,7 @@ use crate::run::clock::Clock;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
 /// How often a decision is made anew because something changed below it.
-const ATTEMPTS_MAX: usize = 64;
+const ATTEMPTS_MAX: usize = 256;
 /// Password hashes at a time: each takes 19 MiB and a core for some 15 ms.
 const PASSWORDS_AT_ONCE: usize = 4;
 /// Password hashes that may wait; beyond it logins are refused.
@@ -52,6 +52,8 @@ struct Inner {
     commits: watch::Receiver<Revision>,
     broken: watch::Receiver<bool>,
     jobs: mpsc::Sender<Job>,
+    /// Hashes what the audit device records, if there is one.
+    hasher: Option<Hasher>,
     passwords: Semaphore,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
@@ -88,6 +90,8 @@ impl Plane {
             .name("control-writer".to_owned())
             .spawn(move || writer.run(taken))
             .expect("a thread can be made at start");
+        let device = server.audit.first();
+        let hasher = device.map(|device| Hasher::new(&barrier, &device.path));
         let plane = Self(Arc::new(Inner {
             store,
             barrier,
@@ -98,6 +102,7 @@ impl Plane {
             commits: heard,
             broken,
             jobs,
+            hasher,
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
@@ -280,14 +285,8 @@ impl Plane {
         if let Err(Refusal::Internal(cause)) = &response.outcome {
             tracing::error!(request = %response.request_id, %cause, "request failed");
         }
-        let device = self.0.server.audit.first();
-        let audit = audit.zip(device).map(|(audited, device)| {
-            let hasher = Hasher {
-                barrier: &self.0.barrier,
-                salt: &device.path,
-            };
-            audited.records(self.now(), hasher)
-        });
+        let audit = audit.zip(self.0.hasher.as_ref());
+        let audit = audit.map(|(audited, hasher)| audited.records(self.now(), hasher));
         if !batch.ops.is_empty() || audit.is_some() {
             let batch = self.0.barrier.seal_batch(batch);
             self.write(batch, audit).await?;

@@ -13,14 +13,11 @@ fn records(
 ) -> [Value; 2] {
     let request = Trial::request(who, operation, path, data);
     let decided = trial.decide(&request);
-    let hasher = Hasher {
-        barrier: trial.barrier(),
-        salt: "file/",
-    };
+    let hasher = Hasher::new(trial.barrier(), "file/");
     decided
         .audit
         .unwrap()
-        .records(trial.now, hasher)
+        .records(trial.now, &hasher)
         .map(Value::Object)
 }
 
@@ -38,19 +35,13 @@ fn a_record_says_who_did_what_and_shows_no_secret() {
     assert_eq!(asked["auth"]["policies"], json!(["root"]));
     assert_eq!(asked["request"]["data"]["data"]["n"], json!(5));
     // The control: the hash of the secret is there, so an investigator who knows it finds it.
-    let hasher = Hasher {
-        barrier: trial.barrier(),
-        salt: "file/",
-    };
+    let hasher = Hasher::new(trial.barrier(), "file/");
     assert_eq!(
         asked["request"]["data"]["data"]["password"],
         json!(hasher.hash("CANARY"))
     );
     assert_eq!(asked["request"]["client_token"], json!(hasher.hash("root")));
-    let other = Hasher {
-        salt: "other/",
-        ..hasher
-    };
+    let other = Hasher::new(trial.barrier(), "other/");
     assert_ne!(hasher.hash("CANARY"), other.hash("CANARY"));
     assert_eq!(answered["type"], json!("response"));
 }
@@ -69,11 +60,8 @@ fn a_token_that_is_made_is_hashed_in_the_record() {
         .clone()
         .unwrap();
     let token = made["client_token"].as_str().unwrap().to_owned();
-    let hasher = Hasher {
-        barrier: trial.barrier(),
-        salt: "file/",
-    };
-    let [_, answered] = decided.audit.unwrap().records(trial.now, hasher);
+    let hasher = Hasher::new(trial.barrier(), "file/");
+    let [_, answered] = decided.audit.unwrap().records(trial.now, &hasher);
     let line = Value::Object(answered).to_string();
     assert!(!line.contains(&token) && line.contains(&hasher.hash(&token)));
 }

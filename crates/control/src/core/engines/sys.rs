@@ -176,10 +176,8 @@ fn audit(ctx: &mut Context<'_, '_>, call: &Call<'_>, segments: &[&str]) -> Resul
             let input = call.fields().text("input")?;
             let input =
                 input.ok_or_else(|| Refusal::invalid("the \"input\" parameter is empty"))?;
-            let hasher = crate::core::audit::Hasher {
-                barrier: ctx.draft.source().barrier(),
-                salt: &device.path,
-            };
+            let hasher =
+                crate::core::audit::Hasher::new(ctx.draft.source().barrier(), &device.path);
             Ok(Answer::json(json!({ "hash": hasher.hash(&input) })))
         }
         (Operation::Update | Operation::Delete, ["audit", _]) => Err(Refusal::invalid(

@@ -304,11 +304,8 @@ fn what_is_only_created_says_so_in_its_record() {
     let mut trial = Trial::new();
     let request = Trial::request(As::Root, Update, "secret/data/x", json!({ "data": {} }));
     let decided = trial.decide(&request);
-    let hasher = audit::Hasher {
-        barrier: trial.barrier(),
-        salt: "file/",
-    };
-    let [asked, _] = decided.audit.unwrap().records(trial.now, hasher);
+    let hasher = audit::Hasher::new(trial.barrier(), "file/");
+    let [asked, _] = decided.audit.unwrap().records(trial.now, &hasher);
     assert_eq!(asked["request"]["operation"], json!(Create.as_str()));
 }
 

@@ -22,6 +22,9 @@ use crate::run::plane::{Plane, Streams};
 
 /// How often a watch without news says that it lives. Watchers give up after 25 s of silence.
 const PING_EVERY: Duration = Duration::from_secs(8);
+/// How long news are gathered before the next look: so often at most is anything told, whatever a
+/// node reports.
+const GATHER_FOR: Duration = Duration::from_millis(10);
 /// How long a watcher may take to read what it is sent; then it is dropped, and may come again.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 /// Pieces that wait for a slow watcher. Two: one being written, one after it; what comes meanwhile
@@ -41,7 +44,8 @@ pub struct Feeder {
 
 struct Shared {
     feed: Mutex<Feed>,
-    news: watch::Sender<()>,
+    /// Up to which commit the feed is in step. Sent anew with any news, reports included.
+    news: watch::Sender<Revision>,
     watches: Mutex<TaskGroup>,
     stop: CancellationToken,
 }
@@ -66,7 +70,7 @@ impl Feeder {
         feed.observe(&plane.facts().borrow());
         let shared = Shared {
             feed: Mutex::new(feed),
-            news: watch::channel(()).0,
+            news: watch::channel(seen).0,
             watches: Mutex::new(TaskGroup::stopped_by(&stop)),
             stop: stop.clone(),
         };
@@ -111,7 +115,8 @@ impl Feeder {
             }
             let observed = Arc::clone(&facts.borrow_and_update());
             self.shared.feed().observe(&observed);
-            self.shared.news.send_replace(());
+            self.shared.news.send_replace(self.seen);
+            tokio::time::sleep(GATHER_FOR).await;
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 changed = commits.changed() => if changed.is_err() { return },
@@ -192,7 +197,7 @@ fn view(snapshot: &OpenSnapshot, mount: MountId) -> Result<ViewEntries, BarrierE
 pub struct Watches(Arc<Shared>);
 
 impl Streams for Watches {
-    fn open(&self, _plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes> {
+    fn open(&self, plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes> {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         let Stream::Watch { from } = stream;
         if let Some(identity) = peer.identity {
@@ -206,8 +211,18 @@ impl Streams for Watches {
             }
             let cursor = Cursor::after(from);
             let serving = serve(Arc::clone(&self.0), cursor, identity.node(), pieces);
+            // The watcher was admitted as a member by what is committed: that may be news to the feed.
+            let (committed, mut news) = (plane.store().revision(), self.0.news.subscribe());
+            let stop = self.0.stop.clone();
             watches.spawn("watch", async move {
-                serving.await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    heard = news.wait_for(|seen| committed <= *seen) => {
+                        if heard.is_ok() {
+                            serving.await;
+                        }
+                    }
+                }
                 Ok::<_, std::convert::Infallible>(())
             });
         }

@@ -184,6 +184,56 @@ async fn the_first_controller_that_answers_and_is_trusted_is_asked() {
     }
 }
 
+/// Lets openssl shake hands; returns whether it was content, and what it said.
+async fn openssl(folder: &Path, arguments: &str) -> Option<(bool, String)> {
+    let line = format!("s_client -no_ticket -brief -verify_return_error {arguments}");
+    let mut openssl = tokio::process::Command::new("openssl");
+    openssl
+        .current_dir(folder)
+        .args(line.split(' '))
+        .stdin(std::process::Stdio::null());
+    let Ok(output) = soon(openssl.output()).await else {
+        eprintln!("skipped: openssl is missing");
+        return None;
+    };
+    let said = [output.stdout, output.stderr].concat();
+    Some((
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_verifies_the_apis_address_and_gets_tls_1_3_and_nothing_older() {
+    let site = Site::start().await;
+    let folder = site.folder.path();
+    std::fs::write(folder.join("ca.pem"), &site.begun.ca).unwrap();
+    let to = |address: SocketAddr| format!("-CAfile ca.pem -connect {address}");
+    let checked = format!("{} -verify_ip 127.0.0.1", to(site.api));
+    let Some((is_content, said)) = openssl(folder, &checked).await else {
+        return;
+    };
+    assert!(is_content && said.contains("TLSv1.3"), "{said}");
+    let elsewhere = format!("{} -verify_ip 192.0.2.1", to(site.api));
+    let (is_content, said) = openssl(folder, &elsewhere).await.unwrap();
+    assert!(!is_content, "{said}");
+    for address in [site.api, site.channel] {
+        let (is_content, said) = openssl(folder, &to(address)).await.unwrap();
+        assert!(is_content, "{said}");
+        let old = format!("{} -tls1_2", to(address));
+        let (is_content, said) = openssl(folder, &old).await.unwrap();
+        assert!(!is_content, "{said}");
+    }
+    // The channel's certificate names no address to whoever knocks.
+    let (is_content, said) = openssl(
+        folder,
+        &format!("{} -verify_ip 127.0.0.1", to(site.channel)),
+    )
+    .await
+    .unwrap();
+    assert!(!is_content, "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_on_the_channel_gets_no_answer() {
     let site = Site::start().await;

@@ -1,5 +1,7 @@
 //! A node reports what it observes, and renews its certificate and with it its membership.
 
+use std::time::Duration;
+
 use bastide_api::v1::{NodeFacts, RenewAnswer, RenewRequest};
 use bastide_api::{EntryKey, NodeRecord};
 use bastide_pki::ProvenKey;
@@ -7,8 +9,12 @@ use bastide_pki::ProvenKey;
 use super::{authority, node, shown, view};
 use crate::core::engine::{Call, Context};
 use crate::core::facts::Observation;
+use crate::core::leases::LeaseId;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
+
+/// How often a node can have its certificate renewed. It needs to every twelve hours.
+const RENEWAL_EVERY: Duration = Duration::from_secs(60);
 
 /// Limits of a report: what is beyond them is refused as a whole.
 const ENDPOINTS_MAX: usize = 16;
@@ -41,6 +47,7 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         let serial = ctx.entropy().bytes();
         let issued = authority.sign_node(&key, id, authority::validity(ctx), serial);
         let lease = node::existing(ctx, id)?.lease;
+        check_pace(ctx, &lease)?;
         ctx.extend(&lease, authority::CERTIFICATE_LIFE)?;
         record.expires = issued.expires;
         view::publish(ctx, &EntryKey::Node(id), &record)?;
@@ -51,6 +58,17 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         quiet: answer.certificate.is_none(),
         ..shown(&answer)
     })
+}
+
+/// Refuses a renewal soon after another one: each is a commit, and news for every member.
+fn check_pace(ctx: &mut Context<'_, '_>, lease: &LeaseId) -> Result<(), Refusal> {
+    let lease = ctx.lease(lease)?.ok_or(Refusal::Absent)?;
+    match lease.renewed {
+        Some(last) if ctx.now().since(last) < RENEWAL_EVERY => Err(Refusal::Unavailable(
+            "the certificate was renewed a moment ago: try again in a minute".to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a report against limits, and keeps of its tasks only those inside the node's own subnet:

@@ -121,6 +121,22 @@ fn a_membership_past_its_end_counts_for_nothing_before_the_expiry_has_come_by() 
 }
 
 #[test]
+fn a_certificate_is_renewed_once_a_minute_and_not_more_often() {
+    let mut trial = begin("100.72.0.0/24");
+    let one = node(&mut trial, "a", 1).node.id;
+    assert!(renew(&mut trial, one, &certificate_request()).is_ok());
+    trial.pass(59);
+    let refused = renew(&mut trial, one, &certificate_request());
+    assert!(matches!(refused, Err(Refusal::Unavailable(_))));
+    assert!(
+        renew(&mut trial, one, &RenewRequest::default()).is_ok(),
+        "reports go on"
+    );
+    trial.pass(1);
+    assert!(renew(&mut trial, one, &certificate_request()).is_ok());
+}
+
+#[test]
 fn a_report_without_a_request_changes_nothing_that_is_stored() {
     let mut trial = begin("100.72.0.0/24");
     let one = node(&mut trial, "a", 1).node;
