@@ -215,13 +215,13 @@ impl Streams for Watches {
             let (committed, mut news) = (plane.store().revision(), self.0.news.subscribe());
             let stop = self.0.stop.clone();
             watches.spawn("watch", async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    heard = news.wait_for(|seen| committed <= *seen) => {
-                        if heard.is_ok() {
-                            serving.await;
-                        }
-                    }
+                let in_step = async { news.wait_for(|seen| committed <= *seen).await.is_ok() };
+                let goes_on = tokio::select! {
+                    () = stop.cancelled() => false,
+                    in_step = in_step => in_step,
+                };
+                if goes_on {
+                    serving.await;
                 }
                 Ok::<_, std::convert::Infallible>(())
             });
