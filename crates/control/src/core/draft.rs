@@ -136,6 +136,12 @@ impl<'s> Draft<'s> {
         }
     }
 
+    /// Takes over the mounts as they are at the draft's snapshot, read by an earlier draft.
+    pub fn know_mounts(&mut self, known: &Arc<MountTable>) {
+        self.reads.insert(MountTable::range());
+        self.mounts = Some(Arc::clone(known));
+    }
+
     /// Returns the mounts.
     pub fn mounts(&mut self) -> Result<Arc<MountTable>, Refusal> {
         if let Some(known) = &self.mounts {

@@ -14,7 +14,7 @@ use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
 use crate::core::fields::Fields;
 use crate::core::leases::{self, Lease, LeaseId, Owner};
-use crate::core::mounts::Mount;
+use crate::core::mounts::{Mount, MountTable};
 use crate::core::refusal::{Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::{Answer, Grant};
@@ -151,6 +151,8 @@ pub struct World<'w> {
     pub facts: &'w Facts,
     /// What the server is.
     pub server: &'w ServerInfo,
+    /// The mounts at the snapshot that is decided on, where an earlier decision read them.
+    pub mounts: Option<&'w Arc<MountTable>>,
 }
 
 /// What the server tells of itself.

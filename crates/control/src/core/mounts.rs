@@ -209,11 +209,15 @@ pub struct MountTable {
 }
 
 impl MountTable {
+    /// Returns where the table stands.
+    pub fn range() -> KeyRange {
+        KeyRange::prefix(tables::MOUNTS, "")
+    }
+
     /// Reads the table.
     pub fn load(draft: &mut Draft<'_>) -> Result<Self, Refusal> {
-        let all = KeyRange::prefix(tables::MOUNTS, "");
         let mut mounts = BTreeMap::new();
-        for (_, text) in draft.range(&all, MOUNTS_MAX)? {
+        for (_, text) in draft.range(&Self::range(), MOUNTS_MAX)? {
             let mount: Mount = serde_json::from_slice(text.expose())
                 .map_err(|error| Refusal::corrupt("mount", error))?;
             mounts.insert(mount.path.clone(), Arc::new(mount));

@@ -106,6 +106,9 @@ pub fn decide(
     results: &[WorkResult],
 ) -> Outcome {
     let mut draft = Draft::new(snapshot, now, Entropy::new(seed), results);
+    if let Some(known) = world.mounts {
+        draft.know_mounts(known);
+    }
     let mut course = Course::default();
     let outcome = course.run(&mut draft, world, request);
     let outcome = match outcome {

@@ -88,6 +88,7 @@ impl Trial {
             registry: &self.registry,
             facts: &self.facts,
             server: &self.server,
+            mounts: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The running control plane: what listeners, the agent's watch and tests call.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -17,6 +17,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Caller, Context, ServerInfo, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
+use crate::core::mounts::MountTable;
 use crate::core::path::ApiPath;
 use crate::core::pipeline::{self, Decision, Outcome, Response};
 use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
@@ -52,6 +53,8 @@ struct Inner {
     commits: watch::Receiver<Revision>,
     broken: watch::Receiver<bool>,
     jobs: mpsc::Sender<Job>,
+    /// The mounts, and at which revision they were read.
+    mounts: Mutex<Option<(Revision, Arc<MountTable>)>>,
     /// Hashes what the audit device records, if there is one.
     hasher: Option<Hasher>,
     passwords: Semaphore,
@@ -102,6 +105,7 @@ impl Plane {
             commits: heard,
             broken,
             jobs,
+            mounts: Mutex::new(None),
             hasher,
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
@@ -176,7 +180,32 @@ impl Plane {
             registry: &self.0.registry,
             facts,
             server: &self.0.server,
+            mounts: None,
         }
+    }
+
+    /// Returns the mounts at a snapshot: those read last, unless they have changed since.
+    fn mounts(&self, snapshot: &OpenSnapshot) -> Result<Arc<MountTable>, Refusal> {
+        let at = snapshot.revision();
+        let known = self
+            .0
+            .mounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some((read_at, table)) = known
+            && self
+                .0
+                .store
+                .unchanged(&MountTable::range(), at.min(read_at))
+        {
+            return Ok(table);
+        }
+        let mut draft = Draft::new(snapshot, self.now(), Entropy::new(&seed()), &[]);
+        let table = draft.mounts()?;
+        let known = Some((at, Arc::clone(&table)));
+        *self.0.mounts.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(table)
     }
 
     fn snapshot(&self) -> Result<OpenSnapshot, Refusal> {
@@ -265,8 +294,13 @@ impl Plane {
     ) -> Result<Outcome, Refusal> {
         let snapshot = self.snapshot()?;
         let facts = Arc::clone(&self.0.facts.borrow());
+        let mounts = self.mounts(&snapshot)?;
+        let world = World {
+            mounts: Some(&mounts),
+            ..self.world(&facts)
+        };
         Ok(pipeline::decide(
-            self.world(&facts),
+            world,
             &snapshot,
             request,
             self.now(),

@@ -273,3 +273,38 @@ async fn many_writers_of_one_key_are_put_in_order() {
     assert!(16 <= plane.commits().borrow().0);
     dev.server.stop().await;
 }
+
+#[tokio::test]
+async fn a_mount_answers_from_the_moment_it_is_made_until_it_is_removed() {
+    let dev = dev().await;
+    for round in 0..20 {
+        let at = format!("round{round}");
+        let (status, ..) = ask(dev.address, &format!("GET /v1/{at}/x"), ROOT, "").await;
+        assert_eq!(status, 404);
+        let kind = r#"{"type":"kv","options":{"version":1}}"#;
+        let made = ask(
+            dev.address,
+            &format!("POST /v1/sys/mounts/{at}"),
+            ROOT,
+            kind,
+        )
+        .await;
+        assert_eq!(made.0, 204, "{}", made.2);
+        let put = ask(dev.address, &format!("POST /v1/{at}/x"), ROOT, r#"{"a":1}"#).await;
+        assert_eq!(put.0, 204, "{}", put.2);
+        let gone = ask(
+            dev.address,
+            &format!("DELETE /v1/sys/mounts/{at}"),
+            ROOT,
+            "",
+        )
+        .await;
+        assert_eq!(gone.0, 204, "{}", gone.2);
+        let (status, _, body) = ask(dev.address, &format!("GET /v1/{at}/x"), ROOT, "").await;
+        assert!(
+            status == 404 && body.contains("no handler for route"),
+            "{status} {body}"
+        );
+    }
+    dev.server.stop().await;
+}
