@@ -50,7 +50,8 @@ pub(super) fn decide(
         }
         (Update, [given]) => write(ctx, call, given, old),
         (Delete, [given]) => {
-            let name = name(given)?;
+            // Any name: one that cannot be written is absent, and deleting that is done.
+            let name = given.to_lowercase();
             if name == "default" {
                 return Err(Refusal::invalid("cannot delete default policy"));
             }
