@@ -68,10 +68,15 @@ pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Questio
     Ok((listener, router, inbox))
 }
 
-/// Removes the socket, so that nobody waits for an answer of an agent that has ended.
+/// Removes the socket, so that nobody waits for an answer of an agent that has ended, and its folder
+/// if nothing else is in it.
 pub fn close(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, "the agent's socket was gone already");
+    }
+    if let Some(folder) = path.parent() {
+        // It fails if it holds something of others, and then it stays.
+        let _ = fs::remove_dir(folder);
     }
 }
 

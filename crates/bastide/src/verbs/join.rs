@@ -35,7 +35,7 @@ pub async fn run(arguments: Join) -> anyhow::Result<()> {
             node,
         }))
         .await?;
-    services::wait_for_agent(READY_WITHIN).await?;
+    running.wait_for_agent(READY_WITHIN).await?;
     let status = agent_socket::status().await?;
     output::note(format!(
         "this host is a node of cluster `{}`; see `bastide status`",

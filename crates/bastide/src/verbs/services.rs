@@ -97,6 +97,36 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until the control plane of this host answers.
+    pub async fn wait_for_server(&mut self, within: Duration) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let client = operator::client()?;
+            let looked_up = client.call("GET", "/v1/auth/token/lookup-self", None).await;
+            let Err(error) = looked_up else { return Ok(()) };
+            ensure_runs("server", self.server.as_mut())?;
+            if within < began.elapsed() {
+                return Err(anyhow::Error::new(error).context("the server does not answer"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until the agent of this host is a node.
+    pub async fn wait_for_agent(&mut self, within: Duration) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let Err(error) = agent_socket::status().await else {
+                return Ok(());
+            };
+            ensure_runs("agent", self.agent.as_mut())?;
+            if within < began.elapsed() {
+                return Err(error.context("the agent does not answer"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// In the foreground: waits until the agent ends or a signal comes, then ends what is left.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         let Some(mut agent) = self.agent.take() else {
@@ -129,6 +159,18 @@ impl Running {
             end(server).await;
         }
         outcome
+    }
+}
+
+/// Fails if a daemon that we started has ended; it has said why itself.
+fn ensure_runs(what: &str, daemon: Option<&mut Child>) -> anyhow::Result<()> {
+    let Some(daemon) = daemon else { return Ok(()) };
+    let ended = daemon
+        .try_wait()
+        .with_context(|| format!("could not look after the {what}"))?;
+    match ended {
+        Some(status) => Err(anyhow::anyhow!("the {what} ended: {status}")),
+        None => Ok(()),
     }
 }
 
@@ -241,34 +283,6 @@ pub fn check_range_is_free(plan: &AddressPlan) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Waits until the control plane of this host answers.
-pub async fn wait_for_server(within: Duration) -> anyhow::Result<()> {
-    let began = Instant::now();
-    loop {
-        let client = operator::client()?;
-        let looked_up = client.call("GET", "/v1/auth/token/lookup-self", None).await;
-        let Err(error) = looked_up else { return Ok(()) };
-        if within < began.elapsed() {
-            return Err(anyhow::Error::new(error).context("the server does not answer"));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Waits until the agent of this host is a node.
-pub async fn wait_for_agent(within: Duration) -> anyhow::Result<()> {
-    let began = Instant::now();
-    loop {
-        let Err(error) = agent_socket::status().await else {
-            return Ok(());
-        };
-        if within < began.elapsed() {
-            return Err(error.context("the agent does not answer"));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 fn has_systemd() -> bool {

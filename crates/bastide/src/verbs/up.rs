@@ -33,13 +33,13 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
     };
     let mut running = services::Running::new(arguments.node.foreground);
     running.start_server().await?;
-    services::wait_for_server(READY_WITHIN).await?;
+    running.wait_for_server(READY_WITHIN).await?;
     let handover = first.map(|first| Handover {
         ticket: first.ticket,
         node,
     });
     running.start_agent(handover).await?;
-    services::wait_for_agent(READY_WITHIN).await?;
+    running.wait_for_agent(READY_WITHIN).await?;
     let ticket = ticket::create(60).await?;
     let status = agent_socket::status().await?;
     output::note(format!(

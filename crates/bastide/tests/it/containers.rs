@@ -1,0 +1,90 @@
+//! Containers on a site's hosts: one static program that does nothing, in whose network the test
+//! itself opens sockets.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bastide_linux::namespace::{self, Kind, Namespace};
+
+use crate::site::{Folder, Site, sh, until};
+
+const IDLE: &str = "fn main() { loop { std::thread::park() } }";
+
+/// Builds the program, once; without the means for a static program, says so.
+pub fn idle() -> Option<&'static [u8]> {
+    static PROGRAM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let built = PROGRAM.get_or_init(|| {
+        let folder = Folder::new();
+        fs::write(folder.0.join("idle.rs"), IDLE).unwrap();
+        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let built = Command::new(rustc)
+            .args(["--edition=2021", "-Cpanic=abort", "-Cstrip=symbols"])
+            .args(["--target", &target, "-o", "idle", "idle.rs"])
+            .current_dir(&folder.0)
+            .output();
+        let is_built = built.is_ok_and(|output| output.status.success());
+        is_built.then(|| fs::read(folder.0.join("idle")).unwrap())
+    });
+    if built.is_none() {
+        eprintln!("skipped: Rust's standard library for musl is missing");
+    }
+    built.as_deref()
+}
+
+/// A container on the cluster's network.
+pub struct Container {
+    /// Its address.
+    pub address: Ipv4Addr,
+    network: Namespace,
+}
+
+impl Container {
+    /// Runs the idle program on a host.
+    pub fn run(site: &Site, host: &str) -> Self {
+        let program = idle().expect("the caller asked before");
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(program.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, "idle", program).unwrap();
+        let archive = archive.into_inner().unwrap();
+        let import = "docker import --change 'CMD [\"/idle\"]' - idle";
+        let imported = site.lab().output(host, sh(import), &archive).unwrap();
+        assert!(imported.status.success(), "{imported:?}");
+        let mut id = String::new();
+        until("the cluster's network", || {
+            let run = sh("docker run -d --network bastide idle");
+            let output = site.output(host, run, "");
+            id = output.text();
+            output.status.success()
+        });
+        let id = id.trim();
+        let format = "{{(index .NetworkSettings.Networks \"bastide\").IPAddress}}";
+        let address = site.run(host, &format!("docker inspect -f '{format}' {id}"));
+        Self {
+            address: address.trim().parse().unwrap(),
+            network: Namespace::of_process(Kind::Network, process_of(id)).unwrap(),
+        }
+    }
+
+    /// Does `work` in the container's network.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        namespace::within(&[&self.network], work).unwrap()
+    }
+}
+
+/// Finds a container's process, as we see it, by its control group.
+fn process_of(container: &str) -> u32 {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let of_container = processes.filter_map(|entry| {
+        let groups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        groups.contains(container).then_some(pid)
+    });
+    of_container
+        .min()
+        .expect("a container that runs has a process")
+}

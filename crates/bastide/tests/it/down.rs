@@ -1,0 +1,144 @@
+//! `bastide down`: a host afterwards is the host before.
+
+use crate::site::{Site, bastide, can_run, until};
+
+/// What of a host a node changes, each as a script that prints it.
+const LOOKS: [(&str, &str); 12] = [
+    (
+        "links",
+        "ip -o link | sed 's/^[0-9]*: //; s/ master / /' | sort",
+    ),
+    ("addresses", "ip -o address | sed 's/^[0-9]*: //' | sort"),
+    ("routes", "ip route show table all; ip rule"),
+    (
+        "kernel settings",
+        // What counts, measures or is random is no setting; some cannot be read.
+        "cd /proc/sys/net && find . -type f -perm -0200 ! -path './*/neigh/*' ! -name flush \
+         ! -name '*_secret' ! -name '*random*' ! -name '*_key' | sort | xargs -r grep -Hs '' || true",
+    ),
+    ("nftables", "nft -s list ruleset"),
+    ("iptables", "iptables -S; iptables -t nat -S"),
+    (
+        "engine's networks",
+        "docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | sort",
+    ),
+    (
+        "engine's containers and volumes",
+        "docker ps -aq; docker volume ls -q",
+    ),
+    ("Swarm", "docker info --format '{{.Swarm.LocalNodeState}}'"),
+    (
+        "listening sockets",
+        "awk '$4 == \"0A\" { print $2 }' /proc/net/tcp /proc/net/tcp6 | sort",
+    ),
+    (
+        "files of /run",
+        "find /run ! -path '/run/docker*' ! -path '/run/containerd*' | sort",
+    ),
+    ("mounts", "cut -d' ' -f5 /proc/self/mountinfo | sort"),
+];
+
+fn look(site: &Site, host: &str) -> Vec<(&'static str, String)> {
+    LOOKS
+        .into_iter()
+        .map(|(what, script)| (what, site.run(host, script)))
+        .collect()
+}
+
+/// Tells in which ways a host differs from what it was, a line each, `-` before and `+` now.
+fn changes(site: &Site, host: &str, before: &[(&'static str, String)]) -> Vec<String> {
+    let mut changes = Vec::new();
+    for ((what, before), (_, now)) in before.iter().zip(look(site, host)) {
+        let only_in = |one: &str, other: &str, sign: &str| {
+            one.lines()
+                .filter(|line| !other.lines().any(|known| known == *line))
+                .map(|line| format!("{host}: {what}: {sign} {line}"))
+                .collect::<Vec<_>>()
+        };
+        changes.extend(only_in(before, &now, "-"));
+        changes.extend(only_in(&now, before, "+"));
+    }
+    changes
+}
+
+#[test]
+fn down_puts_a_host_back_and_it_can_return() {
+    if !can_run(&["dockerd", "docker", "iptables", "ip", "ping"]) {
+        return;
+    }
+    let mut site = Site::three_and("down", "");
+    let hosts = ["atlas", "boreas"];
+    site.start_engines(&hosts);
+    let before = hosts.map(|host| look(&site, host));
+    let (_ticket, up) = site.up();
+    let join = site.join("boreas", &[]);
+    site.until_swarm(&hosts);
+    until("the mesh", || site.pings("boreas", "atlas"));
+    for (host, before) in hosts.iter().zip(&before) {
+        let changed = changes(&site, host, before);
+        let is_told = |what| changed.iter().any(|line| line.contains(what));
+        assert!(
+            ["bst0", "nftables", "Swarm", "settings"]
+                .into_iter()
+                .all(is_told),
+            "the looks see what a node changes: {changed:#?}"
+        );
+    }
+
+    site.bastide("boreas", &["down"]);
+    site.wait_for_end(&join);
+    assert_eq!(changes(&site, "boreas", &before[1]), [""; 0]);
+
+    // It kept its keys, and needs no ticket.
+    site.start("boreas", bastide(&["agent"]), "");
+    until("the mesh", || site.pings("boreas", "atlas"));
+    site.until_swarm(&["boreas"]);
+    site.bastide("boreas", &["down", "--forget"]);
+    until("the agent's end", || site.status("boreas").is_none());
+    assert_eq!(changes(&site, "boreas", &before[1]), [""; 0]);
+    let kept = site.run(
+        "boreas",
+        "ls -d /etc/bastide /var/lib/bastide 2>/dev/null || true",
+    );
+    assert_eq!(kept, "", "nothing is kept");
+    // The name is not given to whoever comes next with it.
+    let ticket = site.bastide("atlas", &["ticket"]);
+    let refused = site.output("boreas", bastide(&["join", "-", "--foreground"]), &ticket);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("the name `boreas` is taken"),
+        "{said}"
+    );
+    site.bastide("atlas", &["node", "rm", "boreas"]);
+    site.join("boreas", &[]);
+    until("the mesh", || site.pings("boreas", "atlas"));
+    site.bastide("boreas", &["down", "--forget"]);
+
+    site.bastide("atlas", &["down"]);
+    site.wait_for_end(&up);
+    assert_eq!(changes(&site, "atlas", &before[0]), [""; 0]);
+    let (_ticket, up) = site.up();
+    site.until_swarm(&["atlas"]);
+    let refused = site.try_bastide("atlas", &["down", "--forget"]);
+    assert_eq!(
+        refused.status.code(),
+        Some(6),
+        "others need this control plane"
+    );
+    for node in site.status("atlas").unwrap().nodes {
+        if node.id != site.status("atlas").unwrap().node {
+            site.bastide("atlas", &["node", "rm", &node.id.to_string()]);
+        }
+    }
+    until("one node", || {
+        site.status("atlas").unwrap().nodes.len() == 1
+    });
+    site.bastide("atlas", &["down", "--forget"]);
+    site.wait_for_end(&up);
+    assert_eq!(changes(&site, "atlas", &before[0]), [""; 0]);
+    let kept = site.run(
+        "atlas",
+        "ls -d /etc/bastide /var/lib/bastide 2>/dev/null || true",
+    );
+    assert_eq!(kept, "", "nothing is kept");
+}

@@ -1,0 +1,11 @@
+//! The program as its users run it: the real binary on the hosts of a lab, with real engines.
+//!
+//! Each test brings up a network of its own and takes it down; without root, or without a program
+//! that it needs, it says so and passes. What `bastide demo` shows is not repeated here.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod containers;
+mod down;
+mod ports;
+mod site;
