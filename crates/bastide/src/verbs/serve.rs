@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
 use bastide_api::{AddressPlan, ClusterId, ClusterName, NodeName, Secret, SwarmSettings, ports};
 use bastide_control::core::registry::Registry;
@@ -212,9 +212,16 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     };
     channel::open(&mut server, &listen).await?;
     let stop = CancellationToken::new();
-    until_told_to_end(stop.clone().cancelled_owned(), stop).await;
+    let ends = async {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            // A store that failed once takes no writes until it is opened anew.
+            () = server.failed() => Err(anyhow!("the store takes no more writes: see the log")),
+        }
+    };
+    let ended = until_told_to_end(ends, stop.clone()).await;
     server.stop().await;
-    Ok(())
+    ended
 }
 
 /// Begins a cluster with what standard input says.

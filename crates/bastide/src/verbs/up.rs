@@ -21,6 +21,7 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
     let node = settings(&arguments.node)?;
     let plan = plan(&arguments)?;
     let first = if Path::new(paths::SERVER).join("store.redb").exists() {
+        check_begun()?;
         None
     } else {
         services::check_range_is_free(&plan)?;
@@ -50,6 +51,23 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
     output::note("and give it this ticket (one machine, 60 minutes):");
     output::data(ticket);
     running.wait().await
+}
+
+/// A first start that was cut off before its answer was kept cannot be taken up again.
+fn check_begun() -> anyhow::Result<()> {
+    if Path::new(paths::OPERATOR_TOKEN).exists() {
+        return Ok(());
+    }
+    let what = format!(
+        "a cluster was begun here, but `{}` is missing",
+        paths::OPERATOR_TOKEN
+    );
+    Err(Failure::new(Exit::Conflict, what)
+        .hint(format!(
+            "put it back from your backup; if the cluster never came up: rm -r {}",
+            paths::SERVER
+        ))
+        .into())
 }
 
 /// Returns how this host wants to be a node.

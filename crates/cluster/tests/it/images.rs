@@ -50,7 +50,10 @@ fn listen(address: &str) -> tokio::net::TcpListener {
     tokio::net::TcpListener::from_std(listener).unwrap()
 }
 
-#[expect(clippy::await_holding_lock, reason = "engines run one at a time, whoever else waits")]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "engines run one at a time, whoever else waits"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_pulls_by_digest_what_only_a_peer_has_and_its_own_archive_imports() {
     if !ready(&["dockerd", "docker", "unshare", "nsenter"]) {
