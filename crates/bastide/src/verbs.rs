@@ -30,6 +30,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Wg(arguments) => wg::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         verb => {
+            if matches!(verb, Verb::Server(_) | Verb::Agent(_)) {
+                // Before there are threads: it holds for this one and those that it starts.
+                rustix::thread::set_no_new_privs(true)
+                    .context("could not give up new privileges")?;
+            }
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

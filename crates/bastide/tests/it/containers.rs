@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use bastide_linux::namespace::{self, Kind, Namespace};
 
-use crate::site::{Folder, Site, sh, until};
+use crate::site::{Folder, Site, processes, sh, until};
 
 const IDLE: &str = "fn main() { loop { std::thread::park() } }";
 
@@ -78,13 +78,11 @@ impl Container {
 
 /// Finds a container's process, as we see it, by its control group.
 fn process_of(container: &str) -> u32 {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let of_container = processes.filter_map(|entry| {
-        let groups = fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        groups.contains(container).then_some(pid)
+    let mut of_container = processes().into_iter().filter(|pid| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        groups.is_ok_and(|groups| groups.contains(container))
     });
     of_container
-        .min()
+        .next()
         .expect("a container that runs has a process")
 }

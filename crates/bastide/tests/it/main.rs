@@ -8,4 +8,6 @@
 mod containers;
 mod down;
 mod ports;
+mod restart;
+mod secrets;
 mod site;

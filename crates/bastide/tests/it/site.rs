@@ -7,12 +7,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bastide_api::ports;
 use bastide_api::status::{NodeStatus, Status};
 use bastide_lab::run::{Output, Process};
 use bastide_lab::{Lab, Options, Plan};
@@ -24,6 +26,8 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub const BASTIDE: &str = env!("CARGO_BIN_EXE_bastide");
 /// Where atlas is reached from everywhere.
 pub const ATLAS: &str = "203.0.113.10";
+/// Where every host's resolver answers.
+pub const DNS: Ipv4Addr = Ipv4Addr::new(100, 72, 0, 53);
 
 /// Atlas with a public address, boreas and cygnus behind routers of their own.
 const THREE_SITES: &str = include_str!("../../../../examples/three-sites.yaml");
@@ -243,6 +247,11 @@ impl Site {
         })
     }
 
+    /// Whether a host's own resolver knows an address for a name.
+    pub fn resolves(&self, host: &str, name: &str) -> bool {
+        self.lab.within(host, || resolves(name)).unwrap()
+    }
+
     /// Waits until every engine of these hosts is a member of the Swarm.
     pub fn until_swarm(&self, hosts: &[&str]) {
         until("the Swarm", || {
@@ -300,6 +309,62 @@ pub fn bastide(words: &[&str]) -> Command {
     let mut command = Command::new(BASTIDE);
     command.args(words.iter().copied());
     command
+}
+
+/// Whether the cluster's resolver, asked from the calling thread's network, knows an address for a
+/// name.
+pub fn resolves(name: &str) -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.send_to(&question(name), (DNS, ports::DNS)).unwrap();
+    let mut answer = [0; 512];
+    socket.recv(&mut answer).unwrap();
+    // The counts of questions and answers follow the flags (RFC 1035, section 4.1.1).
+    assert_eq!(answer[..2], [0x12, 0x34]);
+    answer[6..8] != [0, 0]
+}
+
+/// A question for the address of a name (RFC 1035, section 4.1).
+fn question(name: &str) -> Vec<u8> {
+    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
+/// Kills a process with all that it started, at once.
+pub fn kill_all_of(pid: u32) {
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = all.get(next) {
+        let line = format!("PPid:\t{parent}");
+        let is_child = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"));
+            status.is_ok_and(|status| status.lines().any(|known| known == line))
+        };
+        all.extend(processes().into_iter().filter(is_child));
+        next += 1;
+    }
+    for pid in all {
+        kill(pid);
+    }
+}
+
+/// All processes, as we see them.
+pub fn processes() -> Vec<u32> {
+    let names = fs::read_dir("/proc").unwrap().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Kills a process.
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    // It may have ended with its parent.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
 /// Looks until `holds`, or fails the test.
