@@ -172,7 +172,19 @@ fn write_inet(text: &mut String, rules: &Rules) {
             format_args!("\t\tip saddr {{ {routes} }} ip daddr {nodes} accept"),
         );
     }
-    push(text, format_args!("\t\tdrop\n\t}}\n}}"));
+    push(text, format_args!("\t\tdrop\n\t}}"));
+    if let Some(routes) = &routes {
+        // Nobody behind the gateway needs to know the way back to the mesh.
+        push(
+            text,
+            format_args!(
+                "\tchain postrouting {{\n\
+                 \t\ttype nat hook postrouting priority srcnat; policy accept;\n\
+                 \t\tip saddr {nodes} ip daddr {{ {routes} }} oifname != \"{mesh}\" masquerade\n\t}}"
+            ),
+        );
+    }
+    push(text, format_args!("}}"));
 }
 
 fn list(nets: &[Ipv4Net]) -> Option<String> {
@@ -309,9 +321,10 @@ pub fn docker_undo() -> Fallible {
 pub struct Fallible(pub Commands);
 
 fn docker_rules(mesh_interface: &str) -> [String; 2] {
+    // All of the mesh device: our own table has judged it before, and drops what it does not know.
     [
-        format!("-i {mesh_interface} -o {BRIDGE} -j ACCEPT"),
-        format!("-i {BRIDGE} -o {mesh_interface} -j ACCEPT"),
+        format!("-i {mesh_interface} -j ACCEPT"),
+        format!("-o {mesh_interface} -j ACCEPT"),
     ]
 }
 

@@ -308,3 +308,40 @@ fn the_rules_replace_themselves_and_can_be_taken_away() {
         ""
     );
 }
+
+#[test]
+fn an_approved_gateway_leads_nodes_to_its_subnet_and_containers_nowhere() {
+    if !ready(TOOLS) {
+        return;
+    }
+    let scene = Scene::new();
+    scene.close();
+    let subnet = "203.0.113.0/24";
+    scene
+        .peer
+        .run(&format!("ip route add {subnet} via {HOST} dev bst0 onlink"));
+    assert!(!reaches(&scene.peer, WORLD, 80), "before it is approved");
+    // Who is behind the gateway has never heard of the mesh.
+    scene.world.run("ip route del 100.72.0.0/16");
+    let gateway = Rules {
+        routes: vec![subnet.parse().unwrap()],
+        ..rules(0)
+    };
+    scene
+        .host
+        .inside(|| nft::apply(&firewall::ruleset(&gateway)))
+        .unwrap();
+    assert!(reaches(&scene.peer, WORLD, 80), "once it is approved");
+    assert!(
+        !reaches(&scene.remote, WORLD, 80),
+        "a container of another node"
+    );
+    assert!(
+        !reaches(&scene.one, WORLD, 80),
+        "a container of the gateway"
+    );
+    assert!(
+        !reaches(&scene.world, PEER, 80),
+        "the mesh, from behind the gateway"
+    );
+}
