@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use bastide_client::ClientError;
+
 /// Why the program ends without success. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,10 +66,37 @@ impl Failure {
     }
 }
 
-/// Returns the code for an error: that of a [`Failure`] in its chain, else [`Exit::Failed`].
+/// Returns the code for an error: that of a [`Failure`] in it, else what the control plane's answer
+/// means, else [`Exit::Failed`].
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
-    let failure = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>());
-    failure.map_or(Exit::Failed, |failure| failure.exit).into()
+    exit_of(error).into()
 }
+
+/// Finds a [`Failure`] in an error: among what was said about it, or among its causes.
+pub fn failure_in(error: &anyhow::Error) -> Option<&Failure> {
+    // What `context` added is found by the first way only.
+    let said = error.downcast_ref::<Failure>();
+    said.or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(failure) = failure_in(error) {
+        return failure.exit;
+    }
+    let answer = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>());
+    match answer {
+        Some(ClientError::Unreachable(_) | ClientError::Lost { .. }) => Exit::Unreachable,
+        Some(ClientError::Refused { status, errors }) => match status {
+            403 => Exit::Refused,
+            409 => Exit::Conflict,
+            503 if errors.iter().any(|error| error.contains("sealed")) => Exit::Sealed,
+            _ => Exit::Failed,
+        },
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::Failure;
+use crate::exit;
 
 /// Prints a line of data.
 pub fn data(line: impl AsRef<str>) {
@@ -24,11 +24,9 @@ pub fn report(error: &anyhow::Error) {
     for cause in error.chain().skip(1) {
         let _ = write!(text, "\n  cause: {cause}");
     }
-    let hints = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<Failure>());
-    for hint in hints.filter_map(|failure| failure.hint.as_ref()) {
-        let _ = write!(text, "\n\nhint: {hint}");
+    let failure = exit::failure_in(error);
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+        text.push_str(&format!("\n\nhint: {hint}"));
     }
     note(text);
 }

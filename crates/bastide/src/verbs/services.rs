@@ -19,6 +19,9 @@ use crate::output;
 use crate::paths;
 use crate::verbs::{agent_socket, operator};
 
+/// This program, by a link that leads to it whatever folders are in between: the server's user may not
+/// enter all of those that root may.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// The system user that the server runs as.
 pub const USER: &str = "bastide";
 /// How often a condition is looked at again.
@@ -200,10 +203,9 @@ pub async fn give(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
 
 /// A command of this program that runs as the server's user, without any capability.
 pub fn server_command(arguments: &[&str]) -> anyhow::Result<Command> {
-    let program = std::env::current_exe().context("could not find this program")?;
     let (uid, gid) = server_user()?;
-    let mut command = Command::new(program);
-    command.args(arguments).uid(uid).gid(gid).current_dir("/");
+    let mut command = Command::new(THIS_PROGRAM);
+    command.arg0("bastide").args(arguments).uid(uid).gid(gid).current_dir("/");
     Ok(command)
 }
 
