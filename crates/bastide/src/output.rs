@@ -26,7 +26,7 @@ pub fn report(error: &anyhow::Error) {
     }
     let failure = exit::failure_in(error);
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        text.push_str(&format!("\n\nhint: {hint}"));
+        let _ = write!(text, "\n\nhint: {hint}");
     }
     note(text);
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use bastide_linux::namespace::{self, Kind, Namespace};
 
-use crate::site::{Folder, Site, processes, sh, until};
+use crate::site::{Folder, Site, processes, sh, skip, until};
 
 const IDLE: &str = "fn main() { loop { std::thread::park() } }";
 
@@ -29,7 +29,7 @@ pub fn idle() -> Option<&'static [u8]> {
         is_built.then(|| fs::read(folder.0.join("idle")).unwrap())
     });
     if built.is_none() {
-        eprintln!("skipped: Rust's standard library for musl is missing");
+        skip("Rust's standard library for musl");
     }
     built.as_deref()
 }

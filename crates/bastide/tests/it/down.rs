@@ -1,6 +1,8 @@
 //! `bastide down`: a host afterwards is the host before.
 
-use crate::site::{Site, bastide, can_run, until};
+use std::time::Instant;
+
+use crate::site::{SOON, Site, bastide, can_run, kill_all_of, until};
 
 /// What of a host a node changes, each as a script that prints it.
 const LOOKS: [(&str, &str); 12] = [
@@ -61,6 +63,18 @@ fn changes(site: &Site, host: &str, before: &[(&'static str, String)]) -> Vec<St
     changes
 }
 
+/// An engine that has left a Swarm closes its sockets a moment later.
+fn expect_put_back(site: &Site, host: &str, before: &[(&'static str, String)]) {
+    let began = Instant::now();
+    loop {
+        let changed = changes(site, host, before);
+        if changed.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < SOON, "not put back: {changed:#?}");
+    }
+}
+
 #[test]
 fn down_puts_a_host_back_and_it_can_return() {
     if !can_run(&["dockerd", "docker", "iptables", "ip", "ping"]) {
@@ -87,7 +101,7 @@ fn down_puts_a_host_back_and_it_can_return() {
 
     site.bastide("boreas", &["down"]);
     site.wait_for_end(&join);
-    assert_eq!(changes(&site, "boreas", &before[1]), [""; 0]);
+    expect_put_back(&site, "boreas", &before[1]);
 
     // It kept its keys, and needs no ticket.
     site.start("boreas", bastide(&["agent"]), "");
@@ -95,7 +109,7 @@ fn down_puts_a_host_back_and_it_can_return() {
     site.until_swarm(&["boreas"]);
     site.bastide("boreas", &["down", "--forget"]);
     until("the agent's end", || site.status("boreas").is_none());
-    assert_eq!(changes(&site, "boreas", &before[1]), [""; 0]);
+    expect_put_back(&site, "boreas", &before[1]);
     let kept = site.run(
         "boreas",
         "ls -d /etc/bastide /var/lib/bastide 2>/dev/null || true",
@@ -116,7 +130,7 @@ fn down_puts_a_host_back_and_it_can_return() {
 
     site.bastide("atlas", &["down"]);
     site.wait_for_end(&up);
-    assert_eq!(changes(&site, "atlas", &before[0]), [""; 0]);
+    expect_put_back(&site, "atlas", &before[0]);
     let (_ticket, up) = site.up();
     site.until_swarm(&["atlas"]);
     let refused = site.try_bastide("atlas", &["down", "--forget"]);
@@ -135,10 +149,42 @@ fn down_puts_a_host_back_and_it_can_return() {
     });
     site.bastide("atlas", &["down", "--forget"]);
     site.wait_for_end(&up);
-    assert_eq!(changes(&site, "atlas", &before[0]), [""; 0]);
+    expect_put_back(&site, "atlas", &before[0]);
     let kept = site.run(
         "atlas",
         "ls -d /etc/bastide /var/lib/bastide 2>/dev/null || true",
     );
     assert_eq!(kept, "", "nothing is kept");
+}
+
+#[test]
+fn what_a_killed_agent_changed_is_undone_all_the_same() {
+    if !can_run(&["dockerd", "docker", "iptables", "ip"]) {
+        return;
+    }
+    let mut site = Site::three_and("down-killed", "");
+    site.start_engines(&["atlas", "boreas"]);
+    let before = look(&site, "boreas");
+    site.up();
+    let join = site.join("boreas", &[]);
+    site.until_swarm(&["atlas", "boreas"]);
+    kill_all_of(join.pid);
+    site.wait_for_end(&join);
+    let left = changes(&site, "boreas", &before);
+    let is_left = |what| left.iter().any(|line| line.contains(what));
+    assert!(
+        ["nftables", "Swarm", "settings", "agent.sock"]
+            .into_iter()
+            .all(is_left),
+        "{left:#?}"
+    );
+    let refused = site.try_bastide("boreas", &["down"]);
+    assert_eq!(refused.status.code(), Some(5), "there is no agent to do it");
+
+    // Its return finds in its journal what was there before.
+    let agent = site.start("boreas", bastide(&["agent"]), "");
+    until("the agent", || site.status("boreas").is_some());
+    site.bastide("boreas", &["down"]);
+    site.wait_for_end(&agent);
+    expect_put_back(&site, "boreas", &before);
 }

@@ -7,6 +7,7 @@
 
 mod containers;
 mod down;
+mod killed;
 mod ports;
 mod restart;
 mod secrets;

@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -48,9 +48,14 @@ pub fn can_run(programs: &[&str]) -> bool {
     let needed = programs.iter().chain(&["nft", "useradd"]);
     missing.extend(needed.filter(|program| !is_there(program)));
     for what in &missing {
-        eprintln!("skipped: {what} is missing");
+        skip(what);
     }
     missing.is_empty()
+}
+
+/// Tells why a test does not run.
+pub fn skip(what: &str) {
+    eprintln!("skipped: {what} is missing");
 }
 
 /// A folder of a test's own, removed when this is dropped. Its path is short: it holds sockets.
@@ -81,7 +86,9 @@ pub fn three_sites_and(lab: &str, more: &str) -> String {
 pub struct Site {
     running: Vec<Process>,
     lab: Lab,
-    folder: Folder,
+    state: PathBuf,
+    logs: Logs,
+    _folder: Folder,
 }
 
 impl Site {
@@ -95,10 +102,14 @@ impl Site {
         };
         let plan = Plan::parse(&three_sites_and(name, more)).unwrap();
         let lab = Lab::up(plan, &options).unwrap();
+        let logs = Logs(folder.0.join("logs"));
+        fs::create_dir_all(&logs.0).unwrap();
         Self {
             running: Vec::new(),
+            state: folder.0.join("labs").join(name),
             lab,
-            folder,
+            logs,
+            _folder: folder,
         }
     }
 
@@ -106,11 +117,22 @@ impl Site {
         &self.lab
     }
 
+    /// Where the lab's state is.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Takes the lab down, with all that runs in it.
+    pub fn down(self) {
+        for process in self.running {
+            process.leave();
+        }
+        self.lab.down().unwrap();
+    }
+
     /// Where the output of what runs in the hosts is, a file each.
-    pub fn logs(&self) -> PathBuf {
-        let logs = self.folder.0.join("logs");
-        fs::create_dir_all(&logs).unwrap();
-        logs
+    pub fn logs(&self) -> &Path {
+        &self.logs.0
     }
 
     /// Runs a script on a host and returns what it wrote; fails the test if it fails.
@@ -178,28 +200,27 @@ impl Site {
         started
     }
 
-    /// Waits until a program that was started has ended by itself.
-    pub fn wait_for_end(&mut self, started: &Started) -> bool {
-        let running = self.running.iter_mut();
-        let process = running.map(Some).find(|process| {
-            let process = process.as_ref();
-            process.is_some_and(|process| process.pid() == started.pid)
-        });
-        let status = process.flatten().unwrap().wait_for(SOON).unwrap();
-        status.expect("it ends").success()
+    /// Waits until a program that was started has ended.
+    pub fn wait_for_end(&mut self, started: &Started) {
+        let mut running = self.running.iter_mut();
+        let process = running.find(|process| process.pid() == started.pid);
+        let ended = process.unwrap().wait_for(SOON).unwrap();
+        assert!(ended.is_some(), "it ends within {SOON:?}");
     }
 
     /// Starts the container engines of hosts, as their service manager would.
-    pub fn start_engines(&mut self, hosts: &[&str]) {
+    pub fn start_engines(&mut self, hosts: &[&str]) -> Vec<Started> {
+        let mut engines = Vec::new();
         for host in hosts {
             let words = ["--oom-score-adjust", "0", "--storage-driver", "overlay2"];
             let mut engine = Command::new("dockerd");
             engine.args(words);
-            self.start(host, engine, "");
+            engines.push(self.start(host, engine, ""));
         }
         for host in hosts {
             until("the engine", || self.succeeds(host, "docker version"));
         }
+        engines
     }
 
     /// `bastide up` on atlas; returns the ticket that it prints.
@@ -263,12 +284,15 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+/// The output of what runs in the hosts; a test that fails shows the last of it.
+struct Logs(PathBuf);
+
+impl Drop for Logs {
     fn drop(&mut self) {
         if !thread::panicking() {
             return;
         }
-        for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
             let last = lines[lines.len().saturating_sub(15)..].join("\n");
