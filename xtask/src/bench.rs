@@ -5,10 +5,12 @@
 //! absolute numbers are this machine's.
 
 mod iperf;
+mod join;
 mod network;
 mod peers;
 mod table;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
@@ -30,31 +32,37 @@ struct Plan {
 
 /// Runs a bench.
 pub fn run(words: &[String]) -> anyhow::Result<ExitCode> {
-    let Some(("mesh", rest)) = words
-        .split_first()
-        .map(|(name, rest)| (name.as_str(), rest))
-    else {
-        bail!("there is one bench: `mesh [--seconds N] [--rounds N] [PEER...]`");
-    };
-    let plan = plan(rest)?;
+    let split = words.split_first();
+    match split.map(|(name, rest)| (name.as_str(), rest)) {
+        Some(("mesh", rest)) => mesh(rest),
+        Some(("join", rest)) => join::run(rest),
+        _ => bail!(
+            "there are two benches: `mesh [--seconds N] [--rounds N] [PEER...]`, `join [--count N]`"
+        ),
+    }
+}
+
+/// Runs this bench again, as root, with the program that was built as this user.
+fn again_as_root(name: &str, words: &[String], program: &Path) -> anyhow::Result<ExitCode> {
+    say::note("asking sudo for root: the bench makes networks");
+    let own = std::env::current_exe().context("could not find this program")?;
+    let mut again = root::command(own)?;
+    again.args(["bench", name]).args(words);
+    let code = status(again.arg("--program").arg(program))?
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn mesh(words: &[String]) -> anyhow::Result<ExitCode> {
+    let plan = plan(words)?;
     packages::ensure_installed(&[packages::BENCH])?;
     let program = match plan.program {
-        Some(program) => program.into(),
+        Some(program) => PathBuf::from(program),
         None => programs::bastide()?,
     };
     if !root::is_root() {
-        say::note("asking sudo for root: the bench makes networks");
-        let own = std::env::current_exe().context("could not find this program")?;
-        let mut again = root::command(own)?;
-        again
-            .args(["bench", "mesh"])
-            .args(rest)
-            .arg("--program")
-            .arg(program);
-        let code = status(&mut again)?
-            .code()
-            .and_then(|code| u8::try_from(code).ok());
-        return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+        return again_as_root("mesh", words, &program);
     }
 
     let mut results = Vec::new();

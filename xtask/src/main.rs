@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 /// The verbs and what they do; `tidy` holds the README to them.
-const VERBS: [(&str, &str); 7] = [
+const VERBS: [(&str, &str); 8] = [
     (
         "demo [ARGS]",
         "three sites, one cluster, on this machine: runs `bastide demo ARGS`",
@@ -33,6 +33,10 @@ const VERBS: [(&str, &str); 7] = [
     (
         "bench mesh [PEERS]",
         "throughput of the mesh beside others, in one run",
+    ),
+    (
+        "bench join",
+        "time from `bastide join` to the first ping over the mesh",
     ),
     ("ship", "the static binary that is shipped"),
     ("install PACKAGES", "what the other verbs ask root for"),

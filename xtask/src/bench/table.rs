@@ -51,7 +51,8 @@ fn median_of(samples: &[Sample]) -> Sample {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Returns the middle of some values.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let (lower, upper) = (values.len().saturating_sub(1) / 2, values.len() / 2);
     match (values.get(lower), values.get(upper)) {
