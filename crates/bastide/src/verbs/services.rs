@@ -205,7 +205,12 @@ pub async fn give(child: &mut Child, bytes: &[u8]) -> std::io::Result<()> {
 pub fn server_command(arguments: &[&str]) -> anyhow::Result<Command> {
     let (uid, gid) = server_user()?;
     let mut command = Command::new(THIS_PROGRAM);
-    command.arg0("bastide").args(arguments).uid(uid).gid(gid).current_dir("/");
+    command
+        .arg0("bastide")
+        .args(arguments)
+        .uid(uid)
+        .gid(gid)
+        .current_dir("/");
     Ok(command)
 }
 
