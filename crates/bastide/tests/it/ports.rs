@@ -1,7 +1,9 @@
 //! What of a node can be reached, and from where.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
+};
 use std::thread;
 use std::time::Duration;
 
@@ -84,106 +86,111 @@ fn receives(socket: &UdpSocket) -> bool {
     socket.recv_from(&mut [0; 64]).is_ok()
 }
 
+/// Two nodes with engines in a Swarm, and a stranger.
+fn two_nodes(lab: &str) -> Site {
+    let mut site = Site::three_and(lab, STRANGER);
+    site.start_engines(&["atlas", "boreas"]);
+    site.up();
+    site.join("boreas", &[]);
+    site.until_swarm(&["atlas", "boreas"]);
+    site
+}
+
+/// Which of these answer a host.
+fn answering_to(
+    site: &Site,
+    host: &str,
+    targets: impl IntoIterator<Item = SocketAddr> + Send,
+) -> BTreeSet<SocketAddr> {
+    site.lab().within(host, || answering(targets)).unwrap()
+}
+
 #[test]
 fn only_two_ports_of_a_node_face_the_world() {
     if !can_run(&["dockerd", "docker", "iptables"]) {
         return;
     }
-    let mut site = Site::three_and("ports", STRANGER);
-    site.start_engines(&["atlas", "boreas"]);
-    let (_ticket, _up) = site.up();
-    site.join("boreas", &[]);
-    site.until_swarm(&["atlas", "boreas"]);
+    let site = two_nodes("ports");
     let mesh = IpAddr::from(site.node("atlas", "atlas").unwrap().address);
     let atlas: IpAddr = ATLAS.parse().unwrap();
+    let listening = bound_on_atlas(&site, atlas);
 
-    // By what is bound.
-    let tcp: BTreeSet<_> = ["tcp", "tcp6"]
-        .iter()
-        .flat_map(|table| bound(&site, "atlas", table))
-        .collect();
-    let is_known = |port| tcp.iter().any(|socket| socket.port() == port);
-    assert!(
-        [ports::CHANNEL, ports::API, ports::SWARM_MANAGER]
-            .into_iter()
-            .all(is_known),
-        "all that listens is seen: {tcp:?}"
-    );
-    let open_udp: Vec<_> = ["udp", "udp6"]
-        .iter()
-        .flat_map(|table| bound(&site, "atlas", table))
-        .filter(|socket| socket.ip().is_unspecified() || socket.ip() == atlas)
-        // The kernel's own, made by an engine that begins a Swarm; see below.
-        .filter(|socket| socket.port() != ports::SWARM_VXLAN)
-        .collect();
-    assert_eq!(
-        open_udp,
-        [at(Ipv6Addr::UNSPECIFIED, ports::MESH)],
-        "no other socket takes datagrams from the world"
-    );
-
-    // By what answers, over both versions of IP.
-    let tried: BTreeSet<u16> = tcp.iter().map(SocketAddr::port).chain(TRIED).collect();
-    let (free, _held) = site
-        .lab()
-        .within("atlas", || {
-            let free = TcpListener::bind(at(Ipv6Addr::UNSPECIFIED, FREE)).unwrap();
-            // Sockets that a careless engine might open: the filter holds even then.
-            let held = [ports::SWARM_MANAGER, ports::SWARM_GOSSIP]
-                .map(|port| TcpListener::bind(at(atlas, port)).unwrap());
-            (free, held)
-        })
-        .unwrap();
-    let answers = site
-        .lab()
-        .within("stranger", || {
-            answering(tried.iter().chain([&FREE]).map(|port| at(atlas, *port)))
-        })
-        .unwrap();
+    let tried: BTreeSet<u16> = listening.into_iter().chain(TRIED).chain([FREE]).collect();
+    let held = site.lab().within("atlas", || {
+        let free = TcpListener::bind(at(Ipv6Addr::UNSPECIFIED, FREE)).unwrap();
+        // Sockets that a careless engine might open: the filter holds even then.
+        let careless = [ports::SWARM_MANAGER, ports::SWARM_GOSSIP]
+            .map(|port| TcpListener::bind(at(atlas, port)).unwrap());
+        (free, careless)
+    });
+    let _held = held.unwrap();
+    let to = |ip: IpAddr| tried.iter().map(move |port| at(ip, *port));
+    let answers = answering_to(&site, "stranger", to(atlas));
     assert_eq!(
         answers,
         BTreeSet::from([at(atlas, ports::CHANNEL), at(atlas, FREE)])
     );
-    let local = site.run("atlas", "ip -6 -o address show dev eth0 scope link");
-    let local = local.split_whitespace().nth(3).unwrap();
-    let local: Ipv6Addr = local.split('/').next().unwrap().parse().unwrap();
-    let scope = site.run("stranger", "cat /sys/class/net/eth0/ifindex");
-    let scope = scope.trim().parse().unwrap();
-    let answers = site
-        .lab()
-        .within("stranger", || {
-            let ports = tried.iter().chain([&FREE]);
-            answering(ports.map(|port| std::net::SocketAddrV6::new(local, *port, 0, scope).into()))
-        })
-        .unwrap();
-    let answers: Vec<_> = answers.iter().map(SocketAddr::port).collect();
-    assert_eq!(answers, [FREE]);
+    let (local, scope) = link_local(&site);
+    let to_local = |port: &u16| SocketAddrV6::new(local, *port, 0, scope).into();
+    let answers = answering_to(&site, "stranger", tried.iter().map(to_local));
+    assert_eq!(answers, BTreeSet::from([to_local(&FREE)]));
     // Whoever names a mesh address without being a member is not heard.
     site.run("stranger", &format!("ip route add {mesh} via {ATLAS}"));
-    let answers = site
-        .lab()
-        .within("stranger", || {
-            answering(tried.iter().map(|port| at(mesh, *port)))
-        })
-        .unwrap();
-    assert_eq!(answers, BTreeSet::new());
-    let members = site
-        .lab()
-        .within("boreas", || answering([at(mesh, ports::API)]))
-        .unwrap();
+    assert_eq!(answering_to(&site, "stranger", to(mesh)), BTreeSet::new());
+    let members = answering_to(&site, "boreas", [at(mesh, ports::API)]);
     assert_eq!(members.len(), 1, "a member is heard");
 
-    // Datagrams for Swarm's ports do not arrive, whoever listens. On boreas: on atlas the kernel
-    // itself has the port of VXLAN.
+    no_datagram_reaches_swarms_ports(&site);
+}
+
+/// Checks what is bound on atlas, and returns the ports that listen.
+fn bound_on_atlas(site: &Site, atlas: IpAddr) -> BTreeSet<u16> {
+    let of = |tables: [&str; 2]| -> BTreeSet<_> {
+        let tables = tables.into_iter();
+        tables
+            .flat_map(|table| bound(site, "atlas", table))
+            .collect()
+    };
+    let listening: BTreeSet<_> = of(["tcp", "tcp6"]).iter().map(SocketAddr::port).collect();
+    let known = BTreeSet::from([ports::CHANNEL, ports::API, ports::SWARM_MANAGER]);
+    assert!(
+        listening.is_superset(&known),
+        "all that listens is seen: {listening:?}"
+    );
+    let open: Vec<_> = of(["udp", "udp6"])
+        .into_iter()
+        .filter(|socket| socket.ip().is_unspecified() || socket.ip() == atlas)
+        // The kernel's own, made by an engine that begins a Swarm: nothing reaches it, see below.
+        .filter(|socket| socket.port() != ports::SWARM_VXLAN)
+        .collect();
+    assert_eq!(
+        open,
+        [at(Ipv6Addr::UNSPECIFIED, ports::MESH)],
+        "no other socket takes datagrams from the world"
+    );
+    listening
+}
+
+/// The address that atlas gave itself on the internet's wire, and the stranger's number of that wire.
+fn link_local(site: &Site) -> (Ipv6Addr, u32) {
+    let local = site.run("atlas", "ip -6 -o address show dev eth0 scope link");
+    let local = local.split_whitespace().nth(3).unwrap();
+    let scope = site.run("stranger", "cat /sys/class/net/eth0/ifindex");
+    let local = local.split('/').next().unwrap();
+    (local.parse().unwrap(), scope.trim().parse().unwrap())
+}
+
+/// Whoever listens. On boreas: on atlas the kernel itself has the port of VXLAN.
+fn no_datagram_reaches_swarms_ports(site: &Site) {
     let boreas = IpAddr::from([192, 168, 1, 10]);
     let swarm = [ports::SWARM_VXLAN, ports::SWARM_GOSSIP];
-    let (listening, heard) = site
-        .lab()
-        .within("boreas", || {
-            let listening = swarm.map(|port| udp(at(boreas, port)));
-            (listening, udp(at(boreas, FREE)))
-        })
-        .unwrap();
+    let listen = || {
+        (
+            swarm.map(|port| udp(at(boreas, port))),
+            udp(at(boreas, FREE)),
+        )
+    };
+    let (listening, heard) = site.lab().within("boreas", listen).unwrap();
     site.lab()
         .within("home-router", || {
             let socket = udp(at(Ipv4Addr::UNSPECIFIED, 0));
@@ -195,7 +202,6 @@ fn only_two_ports_of_a_node_face_the_world() {
     // The wire keeps the order: when the last has arrived, the others would have.
     assert!(receives(&heard));
     assert!(!listening.iter().any(receives));
-    drop(free);
 }
 
 #[test]
@@ -203,97 +209,81 @@ fn a_container_reaches_names_and_containers_and_nothing_else() {
     if !can_run(&["dockerd", "docker", "iptables"]) || idle().is_none() {
         return;
     }
-    let mut site = Site::three_and("cage", STRANGER);
-    site.start_engines(&["atlas", "boreas"]);
-    let (_ticket, _up) = site.up();
-    site.join("boreas", &[]);
-    site.until_swarm(&["atlas", "boreas"]);
+    let site = two_nodes("cage");
     let inside = Container::run(&site, "boreas");
     let beside = Container::run(&site, "boreas");
     let across = Container::run(&site, "atlas");
-    let mesh = |host| IpAddr::from(site.node("boreas", host).unwrap().address);
-    let (own, other) = (mesh("boreas"), mesh("atlas"));
-    let [a, b, c, _] = inside.address.octets();
-    let gateway = IpAddr::from([a, b, c, 1]);
 
-    // Names and containers, here and there.
     assert!(inside.within(|| resolves("atlas.node.test.internal")));
     assert!(!inside.within(|| resolves("nobody.node.test.internal")));
-    let [beside_listens, across_listens] = [&beside, &across]
+    let listening = [&beside, &across]
         .map(|one| one.within(|| TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, FREE)).unwrap()));
-    let reached = inside.within(|| {
-        answering([
-            at(DNS, ports::DNS),
-            at(beside.address, FREE),
-            at(across.address, FREE),
-        ])
-    });
-    assert_eq!(reached.len(), 3, "{reached:?}");
-    drop((beside_listens, across_listens));
+    let containers = [
+        at(DNS, ports::DNS),
+        at(beside.address, FREE),
+        at(across.address, FREE),
+    ];
+    let reached = inside.within(|| answering(containers));
+    assert_eq!(reached, BTreeSet::from(containers));
+    drop(listening);
 
-    // Nothing else, though something listens everywhere.
-    let hosts = ["boreas", "atlas", "stranger"];
-    let listening = hosts.map(|host| {
-        site.lab()
-            .within(host, || {
-                let tcp = TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, FREE)).unwrap();
-                (tcp, udp(at(Ipv4Addr::UNSPECIFIED, FREE)))
-            })
-            .unwrap()
-    });
-    let places = [
-        own,
-        other,
-        gateway,
-        "192.168.1.10".parse().unwrap(),
-        "192.168.1.1".parse().unwrap(),
-        "172.17.0.1".parse().unwrap(),
-        ATLAS.parse().unwrap(),
-        STRANGER_ADDRESS.into(),
+    let mesh = |host| IpAddr::from(site.node("boreas", host).unwrap().address);
+    let [a, b, c, _] = inside.address.octets();
+    let gateway = IpAddr::from([a, b, c, 1]);
+    let atlas: IpAddr = ATLAS.parse().unwrap();
+    let hosts = [
+        ("boreas", mesh("boreas")),
+        ("atlas", atlas),
+        ("stranger", STRANGER_ADDRESS.into()),
     ];
-    let tried: [u16; 8] = [
-        FREE,
-        22,
-        ports::CHANNEL,
-        ports::API,
-        ports::IMAGES,
-        ports::SWARM_MANAGER,
-        ports::SWARM_GOSSIP,
-        ports::DNS,
-    ];
-    let targets: Vec<_> = places
+    let others = ["192.168.1.10", "192.168.1.1", "172.17.0.1"].map(|ip| ip.parse().unwrap());
+    let others = others.into_iter().chain([mesh("atlas"), gateway]);
+    nothing_is_reached(&site, &inside, hosts, others.collect());
+}
+
+/// Though something listens everywhere.
+fn nothing_is_reached(
+    site: &Site,
+    inside: &Container,
+    hosts: [(&str, IpAddr); 3],
+    others: Vec<IpAddr>,
+) {
+    let listen = || {
+        let tcp = TcpListener::bind(at(Ipv4Addr::UNSPECIFIED, FREE)).unwrap();
+        (tcp, udp(at(Ipv4Addr::UNSPECIFIED, FREE)))
+    };
+    let listening = hosts.map(|(host, _)| site.lab().within(host, listen).unwrap());
+    let of_hosts = hosts.map(|(_, ip)| at(ip, FREE));
+    assert_eq!(
+        answering_to(site, "boreas", of_hosts),
+        BTreeSet::from(of_hosts),
+        "the host itself reaches them"
+    );
+    let tried = TRIED
         .into_iter()
-        .flat_map(|ip| tried.map(|port| at(ip, port)))
+        .chain([FREE, ports::CHANNEL, ports::API, ports::IMAGES]);
+    let places: Vec<_> = others.into_iter().chain(hosts.map(|(_, ip)| ip)).collect();
+    let targets: Vec<_> = tried
+        .flat_map(|port| places.iter().map(move |ip| at(*ip, port)))
         .collect();
-    let host_reaches = site
-        .lab()
-        .within("boreas", || {
-            answering([
-                at(ATLAS.parse::<IpAddr>().unwrap(), FREE),
-                at(STRANGER_ADDRESS, FREE),
-            ])
-        })
-        .unwrap();
-    assert_eq!(host_reaches.len(), 2, "the host itself reaches them");
-    let reached = inside.within(|| answering(targets));
-    assert_eq!(reached, BTreeSet::new());
+    assert_eq!(inside.within(|| answering(targets)), BTreeSet::new());
     inside.within(|| {
         let socket = udp(at(Ipv4Addr::UNSPECIFIED, 0));
-        for ip in places {
+        for ip in &places {
             // Where there is no way, the kernel may say so at once.
-            let _ = socket.send_to(b"x", at(ip, FREE));
+            let _ = socket.send_to(b"container", at(*ip, FREE));
         }
     });
-    // What the host itself sends takes the same way later, and arrives.
+    // What the host itself sends takes the same way later, and arrives first.
     site.lab()
         .within("boreas", || {
             let socket = udp(at(Ipv4Addr::UNSPECIFIED, 0));
-            for ip in [own, ATLAS.parse().unwrap(), STRANGER_ADDRESS.into()] {
-                socket.send_to(b"host", at(ip, FREE)).unwrap();
+            for to in of_hosts {
+                socket.send_to(b"host", to).unwrap();
             }
         })
         .unwrap();
-    for (host, (_, socket)) in hosts.iter().zip(&listening) {
+    for ((host, _), (_, socket)) in hosts.iter().zip(&listening) {
         let mut first = [0; 16];
         let length = socket.recv(&mut first).unwrap();
         assert_eq!(&first[..length], b"host", "{host}");
