@@ -29,6 +29,11 @@ pub async fn status() -> anyhow::Result<Status> {
 }
 
 fn not_running() -> Failure {
-    Failure::new(Exit::Unreachable, "no agent runs on this host")
-        .hint("begin a cluster with `bastide up`, or join one with `bastide join -`")
+    let failure = Failure::new(Exit::Unreachable, "no agent runs on this host");
+    if Path::new(paths::AGENT).exists() {
+        // Its keys, its certificate and its last view are all that it needs.
+        return failure
+            .hint("start it again: `systemctl start bastide-agent`, or `bastide agent` by hand");
+    }
+    failure.hint("begin a cluster with `bastide up`, or join one with `bastide join -`")
 }

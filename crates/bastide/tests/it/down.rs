@@ -179,7 +179,9 @@ fn what_a_killed_agent_changed_is_undone_all_the_same() {
         "{left:#?}"
     );
     let refused = site.try_bastide("boreas", &["down"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(5), "there is no agent to do it");
+    assert!(said.contains("`bastide agent`"), "{said}");
 
     // Its return finds in its journal what was there before.
     let agent = site.start("boreas", bastide(&["agent"]), "");
