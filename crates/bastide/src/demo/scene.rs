@@ -282,9 +282,9 @@ impl Scene {
 
     /// Leaves everything running, and tells how to look around in it.
     pub fn keep(self, report: &Report) -> anyhow::Result<()> {
-        let file = Path::new(lab_verb::STATE_ROOT).join("demo.yaml");
-        fs::write(&file, TOPOLOGY)
-            .with_context(|| format!("could not write `{}`", file.display()))?;
+        // The lab keeps its own file beside its state, and takes it along when it ends.
+        let folder = Path::new(lab_verb::STATE_ROOT).join(self.lab.plan().name().as_str());
+        let file = folder.join("lab.yaml");
         let (file, program) = (file.display(), self.program.display());
         report.note("everything stays up; look around with");
         for place in &PLACES {

@@ -153,7 +153,9 @@ pub async fn bootstrap(
     let answer: Bootstrapped =
         serde_json::from_slice(&output.stdout).context("the server's answer cannot be read")?;
     keep(paths::OPERATOR_TOKEN, answer.token.as_bytes())?;
-    keep(paths::CA, answer.ca.as_bytes())?;
+    // Anyone may read it: it is what clients of the API trust.
+    std::fs::write(paths::CA, &answer.ca)
+        .with_context(|| format!("could not write `{}`", paths::CA))?;
     Ok(answer)
 }
 
