@@ -59,6 +59,11 @@ pub const DEMO: &[Need] = &[
 /// What the tests need besides.
 pub const TESTS: &[Need] = &[
     need(
+        "musl-gcc",
+        &["musl-tools"],
+        "makes the static program that a lab's engines run",
+    ),
+    need(
         "ip",
         &["iproute2"],
         "makes and looks at networks from outside Bastide",
