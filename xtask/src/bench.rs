@@ -17,6 +17,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::network::Network;
 use self::peers::Peer;
+use crate::programs::Build;
 use crate::workspace::status;
 use crate::{packages, programs, root, say};
 
@@ -59,7 +60,7 @@ fn mesh(words: &[String]) -> anyhow::Result<ExitCode> {
     packages::ensure_installed(&[packages::BENCH])?;
     let program = match plan.program {
         Some(program) => PathBuf::from(program),
-        None => programs::bastide()?,
+        None => programs::bastide(Build::Optimised)?,
     };
     if !root::is_root() {
         return again_as_root("mesh", words, &program);

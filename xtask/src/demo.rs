@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::programs::Build;
 use crate::workspace::status;
 use crate::{packages, programs, root, say};
 
@@ -9,7 +10,7 @@ use crate::{packages, programs, root, say};
 pub fn run(words: &[String]) -> anyhow::Result<ExitCode> {
     packages::ensure_installed(&[packages::DEMO])?;
     let hello = programs::hello()?;
-    let bastide = programs::bastide()?;
+    let bastide = programs::bastide(Build::Quick)?;
     if !root::is_root() {
         say::note("asking sudo for root: the demo makes networks and runs container engines");
     }

@@ -15,6 +15,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::table::median;
 use crate::packages::{self, Need};
+use crate::programs::Build;
 use crate::workspace::{must, output};
 use crate::{programs, root, say};
 
@@ -54,7 +55,7 @@ pub fn run(words: &[String]) -> anyhow::Result<ExitCode> {
     packages::ensure_installed(&[NEEDS])?;
     let program = match plan.program {
         Some(program) => program,
-        None => programs::bastide()?,
+        None => programs::bastide(Build::Optimised)?,
     };
     if !root::is_root() {
         return super::again_as_root("join", words, &program);
