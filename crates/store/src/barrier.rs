@@ -45,7 +45,10 @@ pub enum BarrierError {
         seal: &'static str,
     },
     /// The store is of a later program.
-    #[error("the store has format {0}, which this program does not know")]
+    #[error(
+        "the store has format {0}, of a newer version of this program, and was left as it is: \
+         install that version again"
+    )]
     Format(u32),
     /// What is stored is damaged or was exchanged.
     #[error(
@@ -57,6 +60,12 @@ pub enum BarrierError {
         /// The length of the key, which itself may be telling.
         key_bytes: usize,
     },
+}
+
+/// What the header of every format begins with.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// What stands in clear: which cluster, which format.
@@ -145,9 +154,6 @@ impl Barrier {
     pub fn unseal(store: &dyn Store, seal: &dyn Seal) -> Result<Arc<Unsealed>, BarrierError> {
         let snapshot = store.snapshot()?;
         let header = Self::header(&*snapshot)?.ok_or(BarrierError::NotInitialised)?;
-        if header.format != Self::FORMAT {
-            return Err(BarrierError::Format(header.format));
-        }
         let wrapped = snapshot
             .get(&Key::new(Self::TABLE, format!("seal/{}", seal.name())))?
             .ok_or(BarrierError::OtherSeal { seal: seal.name() })?;
@@ -170,6 +176,11 @@ impl Barrier {
         let Some(text) = snapshot.get(&at)? else {
             return Ok(None);
         };
+        // What else stands in the header of another format is not for us to judge.
+        let format: Format = serde_json::from_slice(&text).map_err(|_| damaged(&at))?;
+        if format.format != Self::FORMAT {
+            return Err(BarrierError::Format(format.format));
+        }
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|_| damaged(&at))

@@ -22,7 +22,7 @@ mod map;
 mod redb;
 mod seal;
 
-pub use self::redb::RedbStore;
+pub use self::redb::{OpenError, RedbStore};
 pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, Unsealed};
 pub use log::Compacted;
 pub use map::{

@@ -206,4 +206,13 @@ pub trait Store: Send + Sync {
     fn changes(&self, from: Revision, limit: usize) -> Result<Vec<Change>, Compacted>;
     /// Returns whether it is known that nothing in the range changed after `since`.
     fn unchanged(&self, range: &KeyRange, since: Revision) -> bool;
+    /// Returns whether the store may grow. Without room what must go on still can be committed, from
+    /// what was allocated ahead; anything else should wait for room.
+    fn has_room(&self) -> bool {
+        true
+    }
+    /// Tries to allocate room ahead, and returns as [`Self::has_room`] does from then on.
+    fn make_room(&self) -> bool {
+        true
+    }
 }

@@ -1,16 +1,22 @@
 //! The store of a single controller: redb, on disk or in memory.
 
-use std::path::Path;
+mod file;
+mod overlay;
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bastide_api::Revision;
 use redb::backends::InMemoryBackend;
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend,
+    TableDefinition, WriteTransaction,
 };
 
+use self::file::{StoreFile, Through};
+use self::overlay::Overlay;
 use crate::log::{CommitLog, Compacted};
 use crate::map::{
     Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,
@@ -23,15 +29,57 @@ const REVISION: &str = "revision";
 /// Bytes of redb's page cache: enough for the hot part of a small cluster.
 const CACHE_BYTES: usize = 64 << 20;
 
+/// Why a store's file was not opened. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be used.
+    #[error("could not {operation} the store `{path}`")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the store `{path}` is in use by another process")]
+    Busy {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It has no bytes at all; a store that was just made has some.
+    #[error("the store `{path}` is empty: put a backup in its place")]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It was cut, changed, or was never a store.
+    #[error("the store `{path}` is damaged, and was left as it is: put a backup in its place")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A store in one redb file, or in memory.
 ///
 /// On disk a commit is two-phase, with the allocator's state saved (`quick_repair`): opening after a
-/// crash does not walk the file, and a torn write cannot take back what was acknowledged.
+/// crash does not walk the file, and a torn write cannot take back what was acknowledged. A store is
+/// closed as a crash would close it, so that there is one way to open it and not two.
 pub struct RedbStore {
     database: Database,
     log: Mutex<CommitLog>,
     durable: AtomicU64,
     two_phase: bool,
+    file: Option<Arc<StoreFile>>,
 }
 
 fn failed<E: Into<redb::Error>>(operation: &'static str) -> impl Fn(E) -> StoreError {
@@ -41,48 +89,168 @@ fn failed<E: Into<redb::Error>>(operation: &'static str) -> impl Fn(E) -> StoreE
     }
 }
 
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
 impl RedbStore {
     /// Opens the store in the file at `path`, which is made if it is missing.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(failed("open"))?;
-        Self::with(database, true)
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_checked(path, |_| Ok(()))
+    }
+
+    /// As [`Self::open`], but before anything in the file changes its pages are verified, and
+    /// `check` is shown what it holds; a new file is not shown.
+    pub fn open_checked<E: From<OpenError>>(
+        path: &Path,
+        check: impl FnOnce(&dyn Store) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::create(path)?);
+            }
+            Err(source) => return Err(file_error("find", path)(source).into()),
+        }
+        let file = lock(path)?;
+        if file.length() == 0 {
+            let path = path.to_owned();
+            return Err(OpenError::Empty { path }.into());
+        }
+        let damaged = |error: redb::DatabaseError| OpenError::Damaged {
+            path: path.to_owned(),
+            source: Box::new(error.into()),
+        };
+        let overlay = Overlay::over(Arc::clone(&file));
+        let database = builder()
+            .set_check_integrity_on_open(true)
+            .create_with_backend(overlay)
+            .map_err(damaged)?;
+        let seen = Self::with(database, false, None).map_err(OpenError::from)?;
+        check(&seen)?;
+        drop(seen);
+        let database = builder()
+            .create_with_backend(Through(Arc::clone(&file)))
+            .map_err(damaged)?;
+        file.make_room()
+            .map_err(file_error("make room for", path))?;
+        Ok(Self::with(database, true, Some(file)).map_err(OpenError::from)?)
+    }
+
+    /// Makes a store beside `path` and puts it there once it is whole: a crash leaves no half of one.
+    fn create(path: &Path) -> Result<Self, OpenError> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error("make", &beside)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let file = lock(&beside)?;
+        file.make_room()
+            .map_err(file_error("make room for", path))?;
+        let database = builder()
+            .create_with_backend(Through(Arc::clone(&file)))
+            .map_err(failed("make"))?;
+        let store = Self::with(database, true, Some(file))?;
+        std::fs::rename(&beside, path).map_err(file_error("name", path))?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())
+            .map_err(file_error("name", path))?;
+        Ok(store)
     }
 
     /// Makes a store that ends with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let database = Database::builder()
+        let database = builder()
             .create_with_backend(InMemoryBackend::new())
             .map_err(failed("make"))?;
-        Self::with(database, false)
+        Self::with(database, false, None)
     }
 
-    fn with(database: Database, two_phase: bool) -> Result<Self, StoreError> {
-        let begun = begin(&database, two_phase)?;
-        let revision = {
-            begun.open_table(DATA).map_err(failed("open"))?;
-            let mut meta = begun.open_table(META).map_err(failed("open"))?;
-            let stored = meta
-                .get(REVISION)
-                .map_err(failed("open"))?
-                .map(|at| at.value());
-            let revision = stored.unwrap_or(0);
-            meta.insert(REVISION, revision).map_err(failed("open"))?;
-            revision
+    /// Opens the store on a disk of the caller's, with the commits of a real one: for tests that
+    /// take the disk away.
+    pub fn on_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
+        let database = builder()
+            .create_with_backend(backend)
+            .map_err(failed("open"))?;
+        Self::with(database, true, None)
+    }
+
+    fn with(
+        database: Database,
+        two_phase: bool,
+        file: Option<Arc<StoreFile>>,
+    ) -> Result<Self, StoreError> {
+        let revision = match stored_revision(&database)? {
+            Some(revision) => revision,
+            None => {
+                let begun = begin(&database, two_phase)?;
+                begun.open_table(DATA).map_err(failed("open"))?;
+                let mut meta = begun.open_table(META).map_err(failed("open"))?;
+                meta.insert(REVISION, 0).map_err(failed("open"))?;
+                drop(meta);
+                begun.commit().map_err(failed("open"))?;
+                0
+            }
         };
-        begun.commit().map_err(failed("open"))?;
         Ok(Self {
             database,
             log: Mutex::new(CommitLog::new(Revision(revision))),
             durable: AtomicU64::new(revision),
             two_phase,
+            file,
         })
     }
 
     fn log(&self) -> MutexGuard<'_, CommitLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn file_error(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError::File {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn lock(path: &Path) -> Result<Arc<StoreFile>, OpenError> {
+    match StoreFile::open(path) {
+        Ok(file) => Ok(Arc::new(file)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Busy {
+            path: path.to_owned(),
+        }),
+        Err(source) => Err(file_error("open", path)(source)),
+    }
+}
+
+/// Returns the revision that a store was left at; `None` if it is new. Writes nothing, so that a
+/// store opens on a full disk.
+fn stored_revision(database: &Database) -> Result<Option<u64>, StoreError> {
+    let begun = database.begin_read().map_err(failed("open"))?;
+    let meta = match begun.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    let stored = meta.get(REVISION).map_err(failed("open"))?;
+    Ok(stored.map(|at| at.value()))
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.abandon();
+        }
     }
 }
 
@@ -130,6 +298,20 @@ impl Store for RedbStore {
 
     fn unchanged(&self, range: &KeyRange, since: Revision) -> bool {
         self.log().unchanged(range, since)
+    }
+
+    fn has_room(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| file.has_room())
+    }
+
+    fn make_room(&self) -> bool {
+        let Some(file) = &self.file else {
+            return true;
+        };
+        file.make_room().unwrap_or_else(|error| {
+            tracing::warn!(cause = %error, "room for the store cannot be allocated");
+            false
+        })
     }
 }
 
@@ -250,5 +432,7 @@ impl Transaction for RedbTransaction<'_> {
     }
 }
 
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod tests;
