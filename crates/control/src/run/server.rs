@@ -10,8 +10,8 @@ use std::time::Duration;
 use bastide_api::{ClusterId, Secret, UnixTime};
 use bastide_client::TaskGroup;
 use bastide_store::{
-    Barrier, BarrierError, Batch, KeyFileSeal, OpenSnapshot, RedbStore, Seal, SealError, Store,
-    StoreError, Unsealed,
+    Barrier, BarrierError, Batch, KeyFileSeal, OpenError, OpenSnapshot, RedbStore, Seal, SealError,
+    Store, StoreError, Unsealed,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -81,6 +81,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The store's file cannot be used, and was left as it is.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -125,7 +128,15 @@ pub fn open(config: &ServerConfig, cluster: ClusterId) -> Result<Opened, StartEr
         source,
     };
     create_private_dir(&config.data).map_err(folder)?;
-    let store = Arc::new(RedbStore::open(&config.data.join(STORE_FILE))?);
+    // What is in a store that this program or this seal cannot read is not touched.
+    let check = |store: &dyn Store| -> Result<(), StartError> {
+        if Barrier::is_initialised(store)? {
+            Barrier::unseal(store, &config.seal.open(false)?)?;
+        }
+        Ok(())
+    };
+    let store = RedbStore::open_checked(&config.data.join(STORE_FILE), check)?;
+    let store = Arc::new(store);
     narrow(&config.data.join(STORE_FILE)).map_err(folder)?;
     if Barrier::is_initialised(&*store)? {
         let seal = config.seal.open(false)?;
