@@ -8,6 +8,7 @@
 mod ids;
 mod keys;
 mod names;
+pub mod paths;
 mod plan;
 mod secret;
 pub mod status;

@@ -136,6 +136,12 @@ pub struct PathFact {
     /// Round trip in microseconds, once measured.
     #[serde(default)]
     pub rtt_us: Option<u32>,
+    /// The largest packet that gets through, bytes, once measured.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Lost questions of the last ones, per cent, while there is traffic.
+    #[serde(default)]
+    pub loss_percent: u8,
 }
 
 /// What carries packets to a peer.

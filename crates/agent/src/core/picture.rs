@@ -49,6 +49,8 @@ pub fn status(from: &Sources<'_>) -> Status {
     let none = PathFact {
         kind: PathKind::None,
         rtt_us: None,
+        mtu: None,
+        loss_percent: 0,
     };
     let mut nodes: Vec<_> = from
         .view

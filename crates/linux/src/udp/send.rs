@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::address::{Address, Control};
 use super::train::train_len;
-use super::{EMPTY_PART, UdpSocket, fill};
+use super::{EMPTY_PART, Family, UdpSocket, fill, set_option};
 use crate::batch::{BATCH_MAX, Outgoing, Slots};
 
 /// How long a send waits for room in the socket's buffer before the datagram is dropped.
@@ -141,6 +141,33 @@ impl UdpSocket {
                 poll(&mut room, Some(&patience)).is_ok_and(|ready| ready > 0)
             }
             _ => false,
+        }
+    }
+
+    /// As [`Self::send_to`], and neither this host nor a router may cut the datagram into pieces: one
+    /// that is too long is refused or lost.
+    pub fn send_whole(
+        &self,
+        to: SocketAddr,
+        local: Option<IpAddr>,
+        datagram: &[u8],
+    ) -> io::Result<()> {
+        self.set_whole(to, true)?;
+        let sent = self.send_to(to, local, datagram);
+        self.set_whole(to, false)?;
+        sent
+    }
+
+    /// Forbids, or allows, pieces to where `to` is. What the kernel believes of paths is not asked.
+    fn set_whole(&self, to: SocketAddr, whole: bool) -> io::Result<()> {
+        let value = |whole_value, piece_value| if whole { whole_value } else { piece_value };
+        if self.family == Family::V4 || to.ip().to_canonical().is_ipv4() {
+            let value = value(libc::IP_PMTUDISC_PROBE, libc::IP_PMTUDISC_DONT);
+            set_option(&self.socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)
+        } else {
+            let value = value(libc::IPV6_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_DONT);
+            let name = libc::IPV6_MTU_DISCOVER;
+            set_option(&self.socket, libc::IPPROTO_IPV6, name, value)
         }
     }
 

@@ -15,22 +15,23 @@
 
 mod address;
 mod budget;
+mod event;
 mod finder;
 mod message;
 mod node;
 mod observers;
+mod options;
 mod peer;
 mod seal;
 mod window;
 
 pub use address::Exclude;
 pub use budget::{DESTINATIONS_MAX, PER_SECOND_MAX};
-pub use finder::{
-    BindAsked, Discard, Event, FinderOptions, NatMapping, PATIENCE, PING_ACTIVE, PING_IDLE,
-    PathFinder, PeerOptions, TRUST, Why,
-};
+pub use event::{BindAsked, Discard, Event};
+pub use finder::{PATIENCE, PING_ACTIVE, PING_IDLE, PING_RELAYED, PathFinder, TRUST};
 pub use message::{CANDIDATES_MAX, Verdict};
 pub use node::{Node, NodeOptions, Note, PeerRecord, Take};
+pub use options::{FinderOptions, PeerOptions};
 pub use seal::is_discovery;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bastide_api::paths::{NatMapping, NotDirect, PathEvent, PathStory};
 use bastide_api::v1::PathFact;
 use bastide_api::{DiscoveryKey, NodeId, Secret, WireGuardKey};
 use bastide_linux::netlink::NetlinkError;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use super::device::{
     Bind, Counters, Device, DeviceError, DeviceOptions, Ended, Handle, SystemEntropy,
 };
-use crate::core::path::{Exclude, FinderOptions, NatMapping, Node, NodeOptions, PeerRecord, Why};
+use crate::core::path::{Exclude, FinderOptions, Node, NodeOptions, PeerRecord};
 use crate::core::relay::{Quota, RelayStatus};
 use crate::core::wireguard::Roaming;
 
@@ -73,7 +74,7 @@ pub struct PeerReport {
     /// How it is reached.
     pub path: PathFact,
     /// Why not directly; `None` if it is.
-    pub why: Option<Why>,
+    pub why: Option<NotDirect>,
     /// Bytes of authenticated messages from it.
     pub received_bytes: u64,
     /// Bytes of messages to it.
@@ -150,6 +151,7 @@ impl Mesh {
                 first_stamp,
                 public: config.public,
                 exclude: Exclude(config.exclude),
+                mtu: config.mtu,
             },
             quota: Quota::default(),
         };
@@ -209,6 +211,22 @@ impl Mesh {
     pub fn paths(&self) -> BTreeMap<NodeId, PathFact> {
         let paths = self.handle.call(|parts| parts.companion.node.paths());
         paths.unwrap_or_default()
+    }
+
+    /// Returns what happened lately to the paths, oldest first; nothing once the device has ended.
+    pub fn events(&self) -> BTreeMap<NodeId, Vec<PathEvent>> {
+        let events = self
+            .handle
+            .call(|parts| parts.companion.node.finder().events(parts.now));
+        events.unwrap_or_default()
+    }
+
+    /// Tells all that is known of the path to a peer; `None` if it is unknown.
+    pub fn story(&self, peer: NodeId) -> Option<PathStory> {
+        let story = self
+            .handle
+            .call(move |parts| parts.companion.node.finder().story(parts.now, peer));
+        story.ok().flatten()
     }
 
     /// Returns where this node's port may be reached, best first, to be published to its peers.

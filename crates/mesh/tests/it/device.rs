@@ -26,6 +26,7 @@ impl Companion for Companionable {
             self.waiting.push(Transmit {
                 to: from,
                 datagram: b"I".to_vec(),
+                whole: false,
             });
             return Action::Done;
         }

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bastide_api::paths::{NatMapping, NotDirect};
 use bastide_api::v1::PathKind;
 use bastide_api::{DiscoveryKey, NodeId, Secret, WireGuardKey};
 use bastide_linux::namespace::{self, Namespace};
 use bastide_linux::netlink::{self, Route, VethEnd};
 use bastide_linux::{nft, sysctl};
-use bastide_mesh::core::path::{NatMapping, Why};
 use bastide_mesh::{Mesh, MeshConfig, PeerSpec};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -234,7 +234,7 @@ fn nodes_behind_nats_reach_each_other_directly_or_through_a_relay() {
     assert_eq!(report.nat, NatMapping::Varies);
     wait_for("it is known why", || {
         let report = office.mesh.report().unwrap();
-        report.peers[&id(home.place)].why == Some(Why::OwnNatVaries)
+        report.peers[&id(home.place)].why == Some(NotDirect::OwnNatVaries)
     });
     assert!(report.peers[&id(home.place)].received_bytes > 0);
     let forwarded = [&open, &other].map(|it| it.mesh.report().unwrap().relay.packets);

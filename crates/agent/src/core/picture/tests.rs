@@ -89,6 +89,8 @@ fn tasks_of_a_node_without_a_path_do_not_count_as_healthy() {
         PathFact {
             kind: direct,
             rtt_us: None,
+            mtu: None,
+            loss_percent: 0,
         },
     )]);
     let whole = draw(&facts, &reached);

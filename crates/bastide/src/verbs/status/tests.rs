@@ -15,6 +15,8 @@ fn node(byte: u8, name: &str, kind: Option<PathKind>) -> NodeStatus {
         path: kind.map(|kind| PathFact {
             kind,
             rtt_us: Some(12_345),
+            mtu: None,
+            loss_percent: 0,
         }),
         swarm: true,
     }

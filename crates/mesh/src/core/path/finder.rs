@@ -5,19 +5,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bastide_api::v1::{PathFact, PathKind};
-use bastide_api::{DiscoveryKey, NodeId, Secret};
+use bastide_api::paths::{NatMapping, NotDirect, PathEvent, PathStory};
+use bastide_api::v1::PathFact;
+use bastide_api::{DiscoveryKey, NodeId};
 
-use super::address::Exclude;
+use super::event::{BindAsked, Discard, Event};
 use super::message::{Message, Transaction, Verdict};
 use super::observers::Observers;
+use super::options::{FinderOptions, PeerOptions};
 use super::peer::answer::CallMe;
 use super::peer::{Peer, Shared, Wish};
-use super::seal::{self, OwnKey, PairKeys};
+use super::seal::{self, OwnKey, PairKeys, Passage};
 use crate::core::wireguard::{Entropy, PEERS_MAX, Transmit};
 
 /// Between two questions to a peer with traffic.
 pub const PING_ACTIVE: Duration = Duration::from_secs(3);
+/// The same, where a relay carries it: the relay may die without a word, and its death must be noticed
+/// and mended within 3 s.
+pub const PING_RELAYED: Duration = Duration::from_secs(1);
 /// Between two questions to a peer without: NATs keep mappings for 30 s or longer, and 20 s leaves
 /// room for one that is lost.
 pub const PING_IDLE: Duration = Duration::from_secs(15);
@@ -33,128 +38,6 @@ const ENDPOINTS_MAX: usize = super::message::CANDIDATES_MAX;
 /// Binds under way.
 const BINDS_MAX: usize = 4096;
 const BIND_ANSWER_LIFE: Duration = Duration::from_secs(5);
-
-/// What a finder starts from.
-pub struct FinderOptions {
-    /// This node.
-    pub node: NodeId,
-    /// Its discovery key.
-    pub discovery_key: Secret<[u8; 32]>,
-    /// The number of its first message to each peer: above all that were used before, over restarts
-    /// too. Microseconds since 1970 do, kept in a file so that a clock may go wrong.
-    pub first_stamp: u64,
-    /// Addresses under which the world reaches this node, as its operator declared.
-    pub public: Vec<SocketAddr>,
-    /// Ranges that are never an underlay.
-    pub exclude: Exclude,
-}
-
-/// A peer to find.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerOptions {
-    /// Its id.
-    pub node: NodeId,
-    /// Its discovery key.
-    pub discovery: DiscoveryKey,
-    /// Where it may be reached, best first; more than 16 are not looked at.
-    pub candidates: Vec<SocketAddr>,
-    /// Where it was reached before a restart.
-    pub last_good: Option<SocketAddr>,
-    /// Whether its operator declared it reachable from everywhere.
-    pub is_public: bool,
-}
-
-/// What the finder has decided, or wants of its caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Datagrams for a peer go here from now on.
-    Path {
-        /// Whose.
-        peer: NodeId,
-        /// Where to; `None` while nothing answers.
-        endpoint: Option<SocketAddr>,
-        /// What carries them.
-        kind: PathKind,
-    },
-    /// Where this node may be reached has changed: publish [`PathFinder::endpoints`].
-    Endpoints,
-    /// A member has proved that it sends from this address.
-    Heard {
-        /// Who.
-        node: NodeId,
-        /// From where.
-        from: SocketAddr,
-        /// Whether it wants to be reached there.
-        selected: bool,
-    },
-    /// A member asks to be relayed: answer with [`PathFinder::answer_bind`].
-    BindAsked(BindAsked),
-}
-
-/// A member's question to be relayed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindAsked {
-    /// Who asks.
-    pub node: NodeId,
-    /// From where.
-    pub from: SocketAddr,
-    /// With whom it wants to be bound.
-    pub target: NodeId,
-    /// The receiver indices that it puts into data for the target.
-    pub indices: Vec<u32>,
-    pub(super) transaction: Transaction,
-}
-
-/// Why a datagram changed nothing. Counted, never logged above DEBUG.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Discard {
-    /// Not a discovery message, or one that this version does not know.
-    #[error("the message has no known shape")]
-    Shape,
-    /// For another node.
-    #[error("the message is for another node")]
-    NotOurs,
-    /// From nobody we know: no answer.
-    #[error("the message is from a stranger")]
-    Stranger,
-    /// Not made by whom it says, or changed on its way.
-    #[error("the message did not authenticate")]
-    Unauthentic,
-    /// Seen before, or older than what was seen.
-    #[error("the message was replayed")]
-    Replayed,
-    /// An answer to nothing that was asked, or from elsewhere.
-    #[error("the answer was not asked for")]
-    Unasked,
-}
-
-/// Why a peer is not reached directly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// No address of it is known.
-    NoCandidate,
-    /// No address of it answers.
-    NoAnswer,
-    /// The first round of questions is under way.
-    Searching,
-    /// This node's NAT gives each destination another port, and the peer's lets only known ones in.
-    OwnNatVaries,
-    /// The same, the other way round.
-    PeerNatVaries,
-    /// Both NATs give each destination another port.
-    BothNatsVary,
-}
-
-/// What is known of this node's NAT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NatMapping {
-    /// Fewer than two peers have seen us.
-    Unknown,
-    /// All see the same port.
-    Same,
-    /// Each sees another port.
-    Varies,
-}
 
 /// The path finder of one node.
 pub struct PathFinder {
@@ -185,6 +68,8 @@ impl PathFinder {
                 reach: BTreeMap::new(),
                 reach_changed: BTreeSet::new(),
                 doubts: BTreeSet::new(),
+                is_back: false,
+                mtu: options.mtu,
                 wishes: VecDeque::new(),
                 transmits: VecDeque::new(),
                 events: VecDeque::new(),
@@ -232,7 +117,8 @@ impl PathFinder {
                     tracing::debug!(node = %id, "discovery key of low order");
                     continue;
                 };
-                let peer = Peer::new(now, id, spec.discovery, keys, self.first_stamp);
+                let start = (self.first_stamp, shared.mtu);
+                let peer = Peer::new(now, id, spec.discovery, keys, start);
                 self.peers.insert(id, peer);
             }
             if let Some(peer) = self.peers.get_mut(&id) {
@@ -311,7 +197,7 @@ impl PathFinder {
             rtt_us,
         };
         self.with(now, asked.node, |peer, shared| {
-            peer.send(shared, asked.from, &message);
+            peer.send(shared, asked.from, &message, Passage::Straight);
         });
     }
 
@@ -353,8 +239,20 @@ impl PathFinder {
     }
 
     /// Returns why a peer is not reached directly; `None` if it is, or is unknown.
-    pub fn why(&self, peer: NodeId) -> Option<Why> {
-        self.peers.get(&peer)?.why(&self.shared)
+    pub fn why(&self, peer: NodeId) -> Option<NotDirect> {
+        self.peers.get(&peer)?.why(self.last_now, &self.shared)
+    }
+
+    /// Returns what happened lately to the paths, oldest first.
+    pub fn events(&self, now: Instant) -> BTreeMap<NodeId, Vec<PathEvent>> {
+        let told = |(id, peer): (&NodeId, &Peer)| (*id, peer.events(now));
+        self.peers.iter().map(told).collect()
+    }
+
+    /// Tells all that is known of the path to a peer; `None` if it is unknown.
+    pub fn story(&self, now: Instant, peer: NodeId) -> Option<PathStory> {
+        let peer = self.peers.get(&peer)?;
+        Some(peer.story(now, &self.shared, self.nat_mapping()))
     }
 
     /// Returns the public half of this node's discovery key.
@@ -396,6 +294,9 @@ impl PathFinder {
             .get_mut(&header.sender)
             .ok_or(Discard::Stranger)?;
         let message = peer.open(datagram)?;
+        if message.passage().is_some_and(|it| it != header.passage) {
+            return Err(Discard::Shape);
+        }
         self.obey(now, header.sender, from, message)?;
         self.run(now, header.sender);
         self.settle(now);
@@ -417,6 +318,7 @@ impl PathFinder {
                 transaction,
                 via,
                 selected,
+                padded: _,
             } => {
                 if via.is_none() {
                     shared.events.push_back(Event::Heard {
@@ -583,6 +485,14 @@ impl PathFinder {
                     }
                     self.run(now, id);
                 }
+            } else if std::mem::take(&mut self.shared.is_back) {
+                let all: Vec<NodeId> = self.peers.keys().copied().collect();
+                for id in all {
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.handle_return(now);
+                    }
+                    self.run(now, id);
+                }
             } else {
                 return;
             }
@@ -608,7 +518,7 @@ impl PathFinder {
             target: wish.target,
             indices: wish.indices,
         };
-        relay.send(&mut self.shared, to, &message);
+        relay.send(&mut self.shared, to, &message, Passage::Straight);
     }
 }
 

@@ -1,11 +1,14 @@
 //! What two nodes say to each other: the bodies of discovery messages.
 //!
-//! All bodies but that of call-me have one length, and call-me's is fixed as well, so that no answer
-//! is longer than its question and lengths tell a watcher little.
+//! All bodies but those of ping and call-me have one length, call-me's is fixed as well, and pings are
+//! padded where the size of what gets through is measured: no answer is longer than its question, and
+//! lengths tell a watcher little.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bastide_api::NodeId;
+
+use super::seal::{BODY_LEN_MAX, Passage};
 
 /// Candidates in one call-me.
 pub const CANDIDATES_MAX: usize = 16;
@@ -53,6 +56,8 @@ pub enum Message {
         via: Option<NodeId>,
         /// Whether the sender has selected this way: its traffic comes like this.
         selected: bool,
+        /// Bytes that the body is padded to, to see whether so much gets through; 0 is the usual.
+        padded: u16,
     },
     /// I am, and saw your question come from here.
     Pong {
@@ -90,6 +95,20 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Tells how it may come: what is said about an address comes straight from it. `None` is either.
+    pub fn passage(&self) -> Option<Passage> {
+        match self {
+            Self::Ping { via: None, .. } | Self::Bind { .. } | Self::Bound { .. } => {
+                Some(Passage::Straight)
+            }
+            Self::Ping { via: Some(_), .. } | Self::CallMe { .. } => Some(Passage::Relayed),
+            // It takes the way of its question.
+            Self::Pong { .. } => None,
+        }
+    }
+}
+
 /// Writes a body of this sender's `stamp`-th message. Candidates and indices past their limit are
 /// left out.
 pub fn encode(stamp: u64, message: &Message) -> Vec<u8> {
@@ -101,13 +120,17 @@ pub fn encode(stamp: u64, message: &Message) -> Vec<u8> {
             transaction,
             via,
             selected,
+            padded,
         } => {
             body.extend_from_slice(&transaction.0);
             body.push(u8::from(*selected) | u8::from(via.is_some()) << 1);
             if let Some(via) = via {
                 body.extend_from_slice(via.as_bytes());
             }
-            (KIND_PING, SHORT_LEN)
+            (
+                KIND_PING,
+                usize::from(*padded).clamp(SHORT_LEN, BODY_LEN_MAX),
+            )
         }
         Message::Pong {
             transaction,
@@ -170,16 +193,16 @@ pub fn decode(body: &[u8]) -> Option<(u64, Message)> {
     let mut rest = body;
     let kind = take::<1>(&mut rest)?[0];
     let stamp = u64::from_be_bytes(take(&mut rest)?);
-    let len = if kind == KIND_CALL_ME {
-        CALL_ME_LEN
-    } else {
-        SHORT_LEN
+    let is_fit = match kind {
+        KIND_CALL_ME => body.len() == CALL_ME_LEN,
+        KIND_PING => (SHORT_LEN..=BODY_LEN_MAX).contains(&body.len()),
+        _ => body.len() == SHORT_LEN,
     };
-    if body.len() != len {
+    if !is_fit {
         return None;
     }
     let message = match kind {
-        KIND_PING => decode_ping(&mut rest)?,
+        KIND_PING => decode_ping(&mut rest, body.len())?,
         KIND_PONG => Message::Pong {
             transaction: Transaction(take(&mut rest)?),
             observed: read_address(&mut rest)?,
@@ -204,7 +227,7 @@ pub fn decode(body: &[u8]) -> Option<(u64, Message)> {
         .then_some((stamp, message))
 }
 
-fn decode_ping(rest: &mut &[u8]) -> Option<Message> {
+fn decode_ping(rest: &mut &[u8], len: usize) -> Option<Message> {
     let transaction = Transaction(take(rest)?);
     let flags = take::<1>(rest)?[0];
     if flags > 3 {
@@ -219,6 +242,11 @@ fn decode_ping(rest: &mut &[u8]) -> Option<Message> {
         transaction,
         via,
         selected: flags & 1 == 1,
+        padded: if len == SHORT_LEN {
+            0
+        } else {
+            u16::try_from(len).ok()?
+        },
     })
 }
 

@@ -9,9 +9,11 @@ use bastide_api::v1::{PathFact, PathKind};
 use bastide_api::{DiscoveryKey, NodeId, WireGuardKey};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::finder::{Event, FinderOptions, PathFinder, PeerOptions};
+use super::event::Event;
+use super::finder::PathFinder;
 use super::message::Verdict;
-use super::seal;
+use super::options::{FinderOptions, PeerOptions};
+use super::seal::{self, Passage};
 use crate::core::relay::{MemberKey, Quota, Relay, Unbound};
 use crate::core::wireguard::{self, Entropy, Machine, Transmit};
 
@@ -192,6 +194,10 @@ impl Node {
                 tracing::trace!(%from, %reason, "a discovery message was dropped");
             }
             self.drain(now);
+            return Take::Done;
+        }
+        if header.passage == Passage::Straight {
+            // It asks about an address, and must not be answered by way of another.
             return Take::Done;
         }
         let (sender, receiver) = (header.sender, header.receiver);

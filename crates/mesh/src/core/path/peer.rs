@@ -2,27 +2,33 @@
 
 pub mod answer;
 mod check;
+mod history;
 mod relays;
 mod search;
+mod size;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bastide_api::v1::{PathFact, PathKind};
+use bastide_api::paths::{CandidateOrigin, PathChange, PathReason};
 use bastide_api::{DiscoveryKey, NodeId};
 
 use super::address::Exclude;
 use super::budget::Budget;
-use super::finder::{Event, Why};
+use super::event::Event;
 use super::message::{CANDIDATES_MAX, Message, Transaction, encode};
-use super::seal::{OwnKey, PairKeys};
+use super::seal::{OwnKey, PairKeys, Passage};
 use super::window::Window;
 use crate::core::wireguard::{Entropy, Transmit};
 
 use check::Check;
+use history::{History, Losses};
 use relays::Binding;
 use search::Search;
+use size::Size;
+use story::kind_of;
 
 /// Candidates that are held of one peer; those in one message are fewer.
 const HELD_MAX: usize = 2 * CANDIDATES_MAX;
@@ -42,22 +48,9 @@ pub enum Way {
     Via(NodeId),
 }
 
-/// Where a candidate is from, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// It worked before a restart.
-    LastGood,
-    /// The view or the peer's report has it.
-    Published,
-    /// The peer told it in a call-me.
-    Told,
-    /// A message of the peer came from it.
-    Heard,
-}
-
 /// An address that a peer may have.
 struct Candidate {
-    origin: Origin,
+    origin: CandidateOrigin,
     added: Instant,
     /// Questions sent to it.
     asked: u32,
@@ -73,6 +66,8 @@ struct SentPing {
     way: Way,
     to: SocketAddr,
     at: Instant,
+    /// The packet that it was as long as; 0 is a short one.
+    size: u16,
 }
 
 /// A peer that is reached directly, and so may be asked to relay.
@@ -111,6 +106,10 @@ pub struct Shared {
     pub reach_changed: BTreeSet<NodeId>,
     /// Relays that seem dead: their own way is to be checked.
     pub doubts: BTreeSet<NodeId>,
+    /// A peer is reached that was not: others may be, too.
+    pub is_back: bool,
+    /// MTU of the mesh device, bytes.
+    pub mtu: u16,
     pub wishes: VecDeque<Wish>,
     pub transmits: VecDeque<Transmit>,
     pub events: VecDeque<Event>,
@@ -142,6 +141,12 @@ pub struct Peer {
     search: Search,
     bindings: BTreeMap<NodeId, Binding>,
     active_until: Option<Instant>,
+    /// Until when a direct way is not taken instead of a relay, because it loses too much.
+    lossy_until: Option<Instant>,
+    /// What became of the last questions to the address that was used last.
+    direct_losses: Option<(SocketAddr, Losses)>,
+    size: Size,
+    history: History,
     budget: Budget,
     indices: Vec<u32>,
     varies: Option<bool>,
@@ -151,7 +156,13 @@ pub struct Peer {
 
 impl Peer {
     /// Makes a peer without any path. Its messages are numbered from `stamp`.
-    pub fn new(now: Instant, id: NodeId, public: DiscoveryKey, keys: PairKeys, stamp: u64) -> Self {
+    pub fn new(
+        now: Instant,
+        id: NodeId,
+        public: DiscoveryKey,
+        keys: PairKeys,
+        (stamp, mtu): (u64, u16),
+    ) -> Self {
         Self {
             id,
             public,
@@ -164,10 +175,14 @@ impl Peer {
             pings: BTreeMap::new(),
             selected: None,
             selected_since: now,
-            check: Check::new(now),
+            check: Check::new(now, None),
             search: Search::new(now),
             bindings: BTreeMap::new(),
             active_until: None,
+            lossy_until: None,
+            direct_losses: None,
+            size: Size::new(now, mtu),
+            history: History::default(),
             budget: Budget::default(),
             indices: Vec::new(),
             varies: None,
@@ -210,17 +225,17 @@ impl Peer {
         if wanted != self.published {
             let selected = self.selected;
             self.candidates.retain(|address, candidate| {
-                candidate.origin != Origin::Published
+                candidate.origin != CandidateOrigin::Published
                     || wanted.contains(address)
                     || selected == Some(Way::Direct(*address))
             });
             for address in &wanted {
-                is_new |= self.add(now, shared, *address, Origin::Published);
+                is_new |= self.add(now, shared, *address, CandidateOrigin::Published);
             }
             self.published = wanted;
         }
         if let Some(address) = last_good {
-            is_new |= self.add(now, shared, address, Origin::LastGood);
+            is_new |= self.add(now, shared, address, CandidateOrigin::LastGood);
         }
         if is_new {
             self.search.begin(now);
@@ -228,7 +243,13 @@ impl Peer {
     }
 
     /// Adds a candidate; true if it is new.
-    fn add(&mut self, now: Instant, shared: &Shared, address: SocketAddr, origin: Origin) -> bool {
+    fn add(
+        &mut self,
+        now: Instant,
+        shared: &Shared,
+        address: SocketAddr,
+        origin: CandidateOrigin,
+    ) -> bool {
         if let Some(known) = self.candidates.get_mut(&address) {
             known.origin = known.origin.min(origin);
             known.added = now;
@@ -242,7 +263,7 @@ impl Peer {
                 .candidates
                 .iter()
                 .filter(|(address, candidate)| {
-                    candidate.origin >= Origin::Told
+                    candidate.origin >= CandidateOrigin::Told
                         && self.selected != Some(Way::Direct(**address))
                 })
                 .min_by_key(|(_, candidate)| candidate.added)
@@ -269,6 +290,7 @@ impl Peer {
         self.check_selected(now, shared);
         self.seek_relay(now, shared);
         self.run_search(now, shared);
+        self.measure(now, shared);
     }
 
     /// Returns when to step next.
@@ -278,7 +300,10 @@ impl Peer {
             .wants_relay(now)
             .then(|| self.bindings.values().map(|binding| binding.due).min())
             .flatten();
-        [check, relay, self.search.due].into_iter().flatten().min()
+        [check, relay, self.search.due, self.measure_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// There is traffic for or from the peer.
@@ -290,6 +315,13 @@ impl Peer {
             if !self.is_direct() {
                 self.search.renew(now);
             }
+        }
+    }
+
+    /// Another peer is reached that was not: asks this one at once, if it is not reached either.
+    pub fn handle_return(&mut self, now: Instant) {
+        if self.selected.is_none() && !self.search.is_first_round() {
+            self.search.begin(now);
         }
     }
 
@@ -323,6 +355,7 @@ impl Peer {
     pub fn handle_network_change(&mut self, now: Instant, is_moved: bool) {
         if is_moved {
             self.check.hurry();
+            self.direct_losses = None;
         }
         self.check.hasten(now);
         if is_moved {
@@ -339,41 +372,6 @@ impl Peer {
     /// Tells whether this peer's way depends on that relay, or could.
     pub fn concerns(&self, now: Instant, relay: NodeId) -> bool {
         self.id != relay && (self.selected == Some(Way::Via(relay)) || self.wants_relay(now))
-    }
-
-    /// Returns how the peer is reached.
-    pub fn fact(&self) -> PathFact {
-        let (kind, rtt_us) = match self.selected {
-            None => (PathKind::None, None),
-            Some(Way::Direct(to)) => {
-                let good = self.candidates.get(&to).and_then(|known| known.good);
-                (PathKind::Direct { to }, good.map(|(rtt, _)| rtt))
-            }
-            Some(Way::Via(via)) => {
-                let rtt = self.bindings.get(&via).and_then(|binding| binding.rtt_us);
-                (PathKind::Relayed { via }, rtt)
-            }
-        };
-        PathFact { kind, rtt_us }
-    }
-
-    /// Returns why the peer is not reached directly; `None` if it is.
-    pub fn why(&self, shared: &Shared) -> Option<Why> {
-        match self.selected {
-            Some(Way::Direct(_)) => None,
-            None => Some(if self.candidates.is_empty() {
-                Why::NoCandidate
-            } else {
-                Why::NoAnswer
-            }),
-            Some(Way::Via(_)) if self.search.is_first_round() => Some(Why::Searching),
-            Some(Way::Via(_)) => Some(match (shared.varies, self.varies) {
-                (Some(true), Some(true)) => Why::BothNatsVary,
-                (Some(true), _) => Why::OwnNatVaries,
-                (_, Some(true)) => Why::PeerNatVaries,
-                (_, _) => Why::NoAnswer,
-            }),
-        }
     }
 
     /// Returns the direct round trip in microseconds; 0 if there is none.
@@ -400,19 +398,53 @@ impl Peer {
     }
 
     /// Takes a way into use.
-    fn select(&mut self, now: Instant, shared: &mut Shared, way: Way) {
+    fn select(&mut self, now: Instant, shared: &mut Shared, way: Way, reason: PathReason) {
         if self.selected == Some(way) {
             return;
         }
+        self.remember(now, Some(way), reason);
+        shared.is_back |= self.selected.is_none();
+        self.keep_losses();
         self.selected = Some(way);
         self.selected_since = now;
         // The first question on the new way tells the peer, and a relay, where we are.
-        self.check = Check::new(now);
         match way {
-            Way::Direct(_) => self.bindings.clear(),
-            Way::Via(_) => self.search.begin(now),
+            Way::Direct(address) => {
+                self.check = Check::new(now, None);
+                // A way that comes and goes is judged by all of its questions.
+                if let Some((_, losses)) = self.direct_losses.take_if(|(of, _)| *of == address) {
+                    self.check.losses = losses;
+                }
+                self.bindings.clear();
+            }
+            Way::Via(relay) => {
+                let rtt_us = self.bindings.get(&relay).and_then(|binding| binding.rtt_us);
+                self.check = Check::new(now, Some(rtt_us.unwrap_or(0)));
+                self.search.begin(now);
+            }
         }
+        self.size.begin(now);
         self.announce(shared);
+    }
+
+    fn keep_losses(&mut self) {
+        if let Some(Way::Direct(address)) = self.selected {
+            self.direct_losses = Some((address, std::mem::take(&mut self.check.losses)));
+        }
+    }
+
+    /// Writes down that another way is taken than the one in use.
+    fn remember(&mut self, now: Instant, to: Option<Way>, reason: PathReason) {
+        let change = PathChange::Way {
+            from: kind_of(self.selected),
+            to: kind_of(to),
+        };
+        self.history.put(now, change, reason);
+    }
+
+    /// Tells whether direct ways are left alone, because they lose too much.
+    fn is_lossy(&self, now: Instant) -> bool {
+        self.lossy_until.is_some_and(|until| now < until)
     }
 
     /// Tells the rest what is selected now.
@@ -438,7 +470,7 @@ impl Peer {
         shared.events.push_back(Event::Path {
             peer: self.id,
             endpoint: address,
-            kind: self.fact().kind,
+            kind: kind_of(self.selected),
         });
     }
 
@@ -451,9 +483,9 @@ impl Peer {
 
     /// Asks whether the peer is there; false if the budget does not allow it now.
     fn ping(&mut self, now: Instant, shared: &mut Shared, way: Way) -> bool {
-        let Some(to) = address_of(shared, way) else {
+        if address_of(shared, way).is_none() {
             return true;
-        };
+        }
         let granted = match way {
             Way::Direct(to) => self.budget.take_to(now, to),
             Way::Via(_) => self.budget.take(now),
@@ -461,14 +493,25 @@ impl Peer {
         if !granted {
             return false;
         }
+        self.ask(now, shared, way, 0);
+        true
+    }
+
+    /// As [`Self::ping`] without a look at the budget; with a `size`, by a question that is as long
+    /// as a data message with such a packet, and that nobody may cut into pieces.
+    fn ask(&mut self, now: Instant, shared: &mut Shared, way: Way, size: u16) {
+        let Some(to) = address_of(shared, way) else {
+            return;
+        };
         if self.pings.len() >= PINGS_MAX {
             self.pings
                 .retain(|_, ping| now.saturating_duration_since(ping.at) < PING_LIFE);
         }
         let transaction = shared.transaction();
         if self.pings.len() < PINGS_MAX {
-            self.pings
-                .insert(transaction, SentPing { way, to, at: now });
+            let at = now;
+            let ping = SentPing { way, to, at, size };
+            self.pings.insert(transaction, ping);
         }
         let via = match way {
             Way::Direct(to) => {
@@ -484,19 +527,42 @@ impl Peer {
             transaction,
             via,
             selected: self.selected == Some(way),
+            padded: size::body_len(size),
         };
-        self.send(shared, to, &message);
-        true
+        self.send(shared, to, &message, passage(via));
+        if size > 0
+            && let Some(sent) = shared.transmits.back_mut()
+        {
+            sent.whole = true;
+        }
     }
 
     /// Seals a message for the peer and sends it.
-    pub fn send(&mut self, shared: &mut Shared, to: SocketAddr, message: &Message) {
+    pub fn send(
+        &mut self,
+        shared: &mut Shared,
+        to: SocketAddr,
+        message: &Message,
+        passage: Passage,
+    ) {
         let mut nonce = [0; 12];
         shared.entropy.fill(&mut nonce);
         let body = encode(self.stamp, message);
         self.stamp += 1;
-        let datagram = self.keys.seal(nonce, &body);
-        shared.transmits.push_back(Transmit { to, datagram });
+        let datagram = self.keys.seal(nonce, passage, &body);
+        shared.transmits.push_back(Transmit {
+            to,
+            datagram,
+            whole: false,
+        });
+    }
+}
+
+/// Returns how messages by a relay, or without one, travel.
+fn passage(via: Option<NodeId>) -> Passage {
+    match via {
+        Some(_) => Passage::Relayed,
+        None => Passage::Straight,
     }
 }
 

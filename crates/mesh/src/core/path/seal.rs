@@ -2,12 +2,14 @@
 //! ChaCha20-Poly1305 key for each direction, a random nonce for each message.
 //!
 //! ```text
-//!  magic 4 | sender 16 | receiver 16 | nonce 12 | sealed body | tag 16
-//!  `-------- authenticated ---------'
+//!  magic 3 | passage 1 | sender 16 | receiver 16 | nonce 12 | sealed body | tag 16
+//!  `------------- authenticated --------------'
 //! ```
 //!
 //! The ids stand in clear because a receiver has to find the key, and a relay the way. What a
-//! watcher learns from them it learns from the addresses as well.
+//! watcher learns from them it learns from the addresses as well. The passage stands there because
+//! a question that was sent straight to an address proves only that address if no relay answers for
+//! it by passing the question on.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
@@ -15,14 +17,20 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use bastide_api::{DiscoveryKey, NodeId, Secret};
 
 /// What a discovery message begins with. WireGuard's messages begin with a byte from 1 to 4 and
-/// three zero bytes; the last byte here is the version of the format.
-const MAGIC: [u8; 4] = [0xb5, b'b', b'd', 1];
+/// three zero bytes.
+const MAGIC: [u8; 3] = [0xb5, b'b', b'd'];
 const ID_LEN: usize = 16;
-const CLEAR_LEN: usize = MAGIC.len() + 2 * ID_LEN;
+const IDS_AT: usize = MAGIC.len() + 1;
+const CLEAR_LEN: usize = IDS_AT + 2 * ID_LEN;
 const HEADER_LEN: usize = CLEAR_LEN + NONCE_LEN;
 const TAG_LEN: usize = 16;
-/// The longest message: more than any that is defined, less than any MTU.
-const DATAGRAM_LEN_MAX: usize = 512;
+/// The longest message: a question as long as the longest data message of a mesh with an MTU of
+/// 1440, bytes of UDP payload.
+const DATAGRAM_LEN_MAX: usize = 1472;
+/// The longest body.
+pub const BODY_LEN_MAX: usize = DATAGRAM_LEN_MAX - OVERHEAD_LEN;
+/// What a message is longer than its body.
+pub const OVERHEAD_LEN: usize = HEADER_LEN + TAG_LEN;
 
 const SALT: &[u8] = b"bastide path discovery 1";
 const LABEL: &[u8] = b"message key";
@@ -30,6 +38,33 @@ const LABEL: &[u8] = b"message key";
 /// Tells whether a datagram claims to be a discovery message.
 pub fn is_discovery(datagram: &[u8]) -> bool {
     datagram.starts_with(&MAGIC)
+        && datagram
+            .get(MAGIC.len())
+            .is_some_and(|it| passage(*it).is_some())
+}
+
+/// How a message gets to its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Straight: a relay drops it.
+    Straight,
+    /// Perhaps through a relay.
+    Relayed,
+}
+
+impl Passage {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Straight => 1,
+            Self::Relayed => 2,
+        }
+    }
+}
+
+fn passage(byte: u8) -> Option<Passage> {
+    [Passage::Straight, Passage::Relayed]
+        .into_iter()
+        .find(|passage| passage.byte() == byte)
 }
 
 /// What a discovery message says about itself in clear.
@@ -39,11 +74,13 @@ pub struct Header {
     pub sender: NodeId,
     /// Whom it is for.
     pub receiver: NodeId,
+    /// How it gets there.
+    pub passage: Passage,
 }
 
 /// Reads the header; `None` if the datagram has not the shape of a discovery message.
 pub fn header(datagram: &[u8]) -> Option<Header> {
-    let long_enough = datagram.len() > HEADER_LEN + TAG_LEN;
+    let long_enough = datagram.len() > OVERHEAD_LEN;
     if !is_discovery(datagram) || !long_enough || datagram.len() > DATAGRAM_LEN_MAX {
         return None;
     }
@@ -52,8 +89,9 @@ pub fn header(datagram: &[u8]) -> Option<Header> {
         Some(NodeId::from_bytes(bytes.try_into().ok()?))
     };
     Some(Header {
-        sender: id(MAGIC.len())?,
-        receiver: id(MAGIC.len() + ID_LEN)?,
+        sender: id(IDS_AT)?,
+        receiver: id(IDS_AT + ID_LEN)?,
+        passage: passage(datagram[MAGIC.len()])?,
     })
 }
 
@@ -136,9 +174,10 @@ impl PairKeys {
     }
 
     /// Seals `body` for the peer.
-    pub fn seal(&self, nonce: [u8; NONCE_LEN], body: &[u8]) -> Vec<u8> {
-        let mut datagram = Vec::with_capacity(HEADER_LEN + body.len() + TAG_LEN);
+    pub fn seal(&self, nonce: [u8; NONCE_LEN], passage: Passage, body: &[u8]) -> Vec<u8> {
+        let mut datagram = Vec::with_capacity(OVERHEAD_LEN + body.len());
         datagram.extend_from_slice(&MAGIC);
+        datagram.push(passage.byte());
         datagram.extend_from_slice(self.own.as_bytes());
         datagram.extend_from_slice(self.peer.as_bytes());
         datagram.extend_from_slice(&nonce);

@@ -5,4 +5,5 @@ mod faults;
 mod hostile;
 mod matrix;
 mod nat;
+mod networks;
 mod world;

@@ -15,6 +15,8 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// What.
     pub datagram: Vec<u8>,
+    /// Whether it is lost rather than cut into pieces where it is too long.
+    pub whole: bool,
 }
 
 /// Something that the caller may want to act on.

@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use super::floor::Floor;
 use super::sources::Sources;
 use super::{Action, Companion, Counters, End, Job, Parts, Sockets};
-use crate::core::wireguard::{Event, Machine, Received, Sent};
+use crate::core::wireguard::{Event, Machine, Received, Sent, Transmit};
 
 /// Room before a packet in its slot: the header of a data message.
 const BEFORE: usize = 16;
@@ -266,9 +266,20 @@ impl<C: Companion> Loop<C> {
         self.companion.direct(now, &mut self.machine);
         self.drain_events(now);
         let bound = self.sockets.bound();
-        let mut send = |to, datagram: &[u8]| {
+        let mut send = |transmit: Transmit| {
+            let Transmit {
+                to,
+                datagram,
+                whole,
+            } = transmit;
             let local = self.sources.get(now, to);
-            let sent = bound.map(|socket| socket.send_to(to, local, datagram));
+            let sent = bound.map(|socket| {
+                if whole {
+                    socket.send_whole(to, local, &datagram)
+                } else {
+                    socket.send_to(to, local, &datagram)
+                }
+            });
             if let Some(Ok(())) = sent {
                 self.counters.sent += 1;
             } else {
@@ -276,10 +287,10 @@ impl<C: Companion> Loop<C> {
             }
         };
         while let Some(transmit) = self.machine.poll_transmit() {
-            send(transmit.to, &transmit.datagram);
+            send(transmit);
         }
         while let Some(transmit) = self.companion.poll_transmit() {
-            send(transmit.to, &transmit.datagram);
+            send(transmit);
         }
     }
 

@@ -12,11 +12,14 @@ fn each_message_reads_as_it_was_written() {
     let transaction = Transaction([9; 8]);
     let node = NodeId::from_bytes([5; 16]);
     for (via, selected) in [(None, false), (Some(node), true), (None, true)] {
-        check(Message::Ping {
-            transaction,
-            via,
-            selected,
-        });
+        for padded in [0, 600, u16::try_from(BODY_LEN_MAX).unwrap()] {
+            check(Message::Ping {
+                transaction,
+                via,
+                selected,
+                padded,
+            });
+        }
     }
     for observed in ["192.0.2.1:51820", "[2001:db8::1]:9"] {
         check(Message::Pong {
@@ -63,6 +66,7 @@ fn no_answer_is_longer_than_its_question() {
             transaction,
             via: None,
             selected: false,
+            padded: 0,
         },
     );
     let answer = encode(

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bastide_api::NodeId;
+use bastide_api::paths::{CandidateOrigin, PathReason};
 
-use super::super::finder::Discard;
+use super::super::event::Discard;
 use super::super::message::{Message, Transaction, decode};
-use super::{Origin, PING_LIFE, Peer, Shared, Way};
+use super::{PING_LIFE, Peer, Shared, Way, passage};
 
 /// A better way is not taken before the one in use was used this long, except while searching.
 const HOLD: Duration = Duration::from_secs(5);
@@ -46,7 +47,7 @@ impl Peer {
             transaction,
             observed: from,
         };
-        self.send(shared, from, &pong);
+        self.send(shared, from, &pong, passage(via));
         match via {
             Some(relay) => self.heard_via(now, shared, relay),
             None => self.heard_at(now, shared, from, selected),
@@ -64,7 +65,7 @@ impl Peer {
         if self.selected == Some(Way::Direct(from)) {
             return;
         }
-        self.add(now, shared, from, Origin::Heard);
+        self.add(now, shared, from, CandidateOrigin::Heard);
         let is_doubtful = self.check.is_doubtful(now);
         let is_direct = self.is_direct();
         let follows = self.id < shared.own.node();
@@ -101,16 +102,20 @@ impl Peer {
             return Err(Discard::Unasked);
         }
         let rtt_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        match ping.way {
+        let asked = match ping.way {
             Way::Direct(address) => {
                 self.answered_at(now, shared, address, rtt_us);
-                Ok(Some(address))
+                Some(address)
             }
             Way::Via(relay) => {
                 self.answered_via(now, shared, relay, rtt_us);
-                Ok(None)
+                None
             }
+        };
+        if self.selected == Some(ping.way) {
+            self.size_answered(now, ping.size);
         }
+        Ok(asked)
     }
 
     fn answered_at(&mut self, now: Instant, shared: &mut Shared, address: SocketAddr, rtt_us: u32) {
@@ -125,8 +130,9 @@ impl Peer {
             .is_some_and(|at| now.saturating_duration_since(at) < SELECTED_LIFE);
         let used = match self.selected {
             Some(Way::Direct(used)) => used,
+            Some(Way::Via(_)) if self.is_lossy(now) => return,
             Some(Way::Via(_)) | None => {
-                self.select(now, shared, Way::Direct(address));
+                self.select(now, shared, Way::Direct(address), PathReason::Answered);
                 return;
             }
         };
@@ -139,9 +145,16 @@ impl Peer {
             return;
         }
         let follows = self.id < shared.own.node() && is_peers_choice;
-        if self.check.is_doubtful(now) || follows || self.is_worth_it(now, used, rtt_us) {
-            self.select(now, shared, Way::Direct(address));
-        }
+        let reason = if self.check.is_doubtful(now) {
+            PathReason::NoAnswer
+        } else if follows {
+            PathReason::PeerMoved
+        } else if self.is_worth_it(now, used, rtt_us) {
+            PathReason::Nearer
+        } else {
+            return;
+        };
+        self.select(now, shared, Way::Direct(address), reason);
     }
 
     /// Tells whether a way with this round trip is enough better than the one in use.
@@ -166,7 +179,7 @@ impl Peer {
     ) {
         self.varies = Some(call.varies);
         for address in &call.candidates {
-            if self.add(now, shared, *address, Origin::Told) {
+            if self.add(now, shared, *address, CandidateOrigin::Told) {
                 continue;
             }
             // Told again: asked as if it were new.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bastide_api::NodeId;
+use bastide_api::paths::{PathReason, RelayState};
 
 use super::super::message::Verdict;
 use super::answer::smooth;
@@ -39,6 +40,8 @@ pub struct Binding {
     pub due: Instant,
     /// Round trip to the peer by this relay, microseconds, once measured.
     pub rtt_us: Option<u32>,
+    /// When the peer last answered by this relay.
+    pub answered: Option<Instant>,
 }
 
 impl Binding {
@@ -51,6 +54,7 @@ impl Binding {
             broken_until: None,
             due: now,
             rtt_us: None,
+            answered: None,
         }
     }
 
@@ -68,23 +72,39 @@ impl Binding {
         self.due = now + pause;
     }
 
+    /// Returns what it said, or did.
+    pub fn state(&self, now: Instant) -> RelayState {
+        if self.is_broken(now) {
+            RelayState::Failed
+        } else if self.bound {
+            RelayState::Bound
+        } else if self.refusals > 0 {
+            RelayState::Refused
+        } else {
+            RelayState::Asked
+        }
+    }
+
     fn is_broken(&self, now: Instant) -> bool {
         self.broken_until.is_some_and(|until| now < until)
     }
 }
 
 impl Peer {
-    /// Tells whether a relay is needed: there is no direct way, or it does not answer.
+    /// Tells whether a relay is needed: there is no direct way, or it does not answer, or not well.
     pub(super) fn wants_relay(&self, now: Instant) -> bool {
-        !self.is_direct() || self.check.is_doubtful(now)
+        !self.is_direct() || self.check.is_doubtful(now) || self.check.losses.are_too_many()
     }
 
-    /// Returns the nearest relay that forwards.
-    pub(super) fn bound_relay(&self, shared: &Shared) -> Option<NodeId> {
-        let bound = self
-            .bindings
-            .iter()
-            .filter(|(relay, binding)| binding.bound && shared.reach.contains_key(relay));
+    /// Returns the nearest relay that forwards and is `fit`.
+    pub(super) fn bound_relay(
+        &self,
+        shared: &Shared,
+        fit: impl Fn(NodeId, &Binding) -> bool,
+    ) -> Option<NodeId> {
+        let bound = self.bindings.iter().filter(|(relay, binding)| {
+            binding.bound && shared.reach.contains_key(relay) && fit(**relay, binding)
+        });
         let rtt = |binding: &Binding| binding.rtt_us.unwrap_or(u32::MAX);
         bound
             .min_by_key(|(relay, binding)| (rtt(binding), **relay))
@@ -110,15 +130,17 @@ impl Peer {
         }
     }
 
-    /// Decides whom to ask: nobody else once one forwards, else the best few.
+    /// Decides whom to ask: nobody else once one forwards and answers, else the best few.
     fn choose(&mut self, now: Instant, shared: &Shared) {
         if let Some(Way::Via(used)) = self.selected
+            && !self.check.is_doubtful(now)
             && self
                 .bindings
                 .get(&used)
                 .is_some_and(|binding| binding.bound)
         {
-            self.bindings.retain(|relay, _| *relay == used);
+            self.bindings
+                .retain(|relay, binding| *relay == used || binding.is_broken(now));
             return;
         }
         let hopeful = |binding: &&Binding| binding.refusals < REFUSALS_MAX;
@@ -157,7 +179,7 @@ impl Peer {
             binding.break_off(now, pause);
             shared.doubts.insert(relay);
             if self.selected == Some(Way::Via(relay)) {
-                self.lose(now, shared);
+                self.lose(now, shared, PathReason::NoAnswer);
             }
             return;
         }
@@ -216,7 +238,7 @@ impl Peer {
                 };
                 binding.refuse(now, pause);
                 if self.selected == Some(Way::Via(relay)) {
-                    self.lose(now, shared);
+                    self.lose(now, shared, PathReason::RelayRefused);
                 }
             }
         }
@@ -234,12 +256,13 @@ impl Peer {
             return;
         };
         binding.rtt_us = Some(smooth(binding.rtt_us, rtt_us));
+        binding.answered = Some(now);
         binding.probes = 0;
         if self.selected == Some(Way::Via(relay)) {
             self.check.answered(self.interval(now));
         } else if self.selected.is_none() && binding.bound {
             binding.due = now + REFRESH;
-            self.select(now, shared, Way::Via(relay));
+            self.select(now, shared, Way::Via(relay), PathReason::Answered);
         }
     }
 
@@ -277,9 +300,9 @@ impl Peer {
         // Both sides use one relay in the end: that of the lower id.
         let follows = self.id < shared.own.node();
         match self.selected {
-            None => self.select(now, shared, Way::Via(relay)),
+            None => self.select(now, shared, Way::Via(relay), PathReason::Answered),
             Some(Way::Via(used)) if used != relay && follows => {
-                self.select(now, shared, Way::Via(relay));
+                self.select(now, shared, Way::Via(relay), PathReason::PeerMoved);
             }
             Some(_) => {}
         }

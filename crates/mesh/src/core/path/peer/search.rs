@@ -4,8 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bastide_api::paths::CandidateOrigin;
+
 use super::super::message::Message;
-use super::{Origin, Peer, Shared, Way, address_of};
+use super::super::seal::Passage;
+use super::{Peer, Shared, Way, address_of};
 
 /// When the waves of a round go out, after its begin. Both sides send them, so that the second and
 /// later ones find both NATs open.
@@ -31,8 +34,13 @@ const GAP: Duration = Duration::from_millis(50);
 /// Candidates that the peer told or used are forgotten when they have not answered for this long.
 const CANDIDATE_LIFE: Duration = Duration::from_mins(1);
 
-/// Pauses between rounds: short and doubling while there is no path at all, longer with a relay.
-const PAUSE_WITHOUT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Pauses between rounds: short while there is no path at all, longer with a relay. Whoever has
+/// traffic waiting, and whoever may relay for others, is asked without ever longer pauses, so that an
+/// outage of hours ends as soon as one of seconds.
+const PAUSE_WITHOUT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
+/// Rounds without any path in which all waves go out; later ones are one wave, because there is no
+/// relay by which both sides could begin together.
+const WHOLE_ROUNDS: u32 = 2;
 const PAUSE_RELAYED: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(4));
 
 /// A search.
@@ -119,11 +127,15 @@ impl Peer {
         }
         self.ask_candidates(now, shared);
         self.search.wave += 1;
-        let next = if let Some(offset) = WAVES.get(self.search.wave) {
+        let is_single = self.selected.is_none() && self.search.round >= WHOLE_ROUNDS;
+        let offset = WAVES.get(self.search.wave).filter(|_| !is_single);
+        let next = if let Some(offset) = offset {
             (self.search.began + *offset).max(now + GAP)
         } else {
             let (first, longest) = if self.selected.is_some() {
                 PAUSE_RELAYED
+            } else if self.is_active(now) || self.declared {
+                (PAUSE_WITHOUT.0, PAUSE_WITHOUT.0)
             } else {
                 PAUSE_WITHOUT
             };
@@ -141,7 +153,7 @@ impl Peer {
     pub(super) fn call(&mut self, now: Instant, shared: &mut Shared) {
         let relay = match self.selected {
             Some(Way::Via(relay)) => Some(relay),
-            Some(Way::Direct(_)) | None => self.bound_relay(shared),
+            Some(Way::Direct(_)) | None => self.bound_relay(shared, |_, _| true),
         };
         let to = relay.and_then(|relay| address_of(shared, Way::Via(relay)));
         let Some(to) = to.filter(|_| self.budget.take(now)) else {
@@ -158,7 +170,7 @@ impl Peer {
             varies: shared.varies == Some(true),
             candidates: shared.endpoints.clone(),
         };
-        self.send(shared, to, &message);
+        self.send(shared, to, &message, Passage::Relayed);
     }
 
     /// Asks each candidate, those that were asked least first.
@@ -189,8 +201,8 @@ impl Peer {
     fn forget_candidates(&mut self, now: Instant) {
         let selected = self.selected;
         self.candidates.retain(|address, candidate| {
-            let is_kept =
-                candidate.origin <= Origin::Published || selected == Some(Way::Direct(*address));
+            let is_kept = candidate.origin <= CandidateOrigin::Published
+                || selected == Some(Way::Direct(*address));
             is_kept || now.saturating_duration_since(candidate.added) < CANDIDATE_LIFE
         });
     }

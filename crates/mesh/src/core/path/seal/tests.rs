@@ -20,10 +20,11 @@ fn pair() -> (PairKeys, PairKeys) {
 #[test]
 fn a_sealed_message_opens_at_its_receiver() {
     let (one, two) = pair();
-    let mut datagram = one.seal([7; 12], b"hello");
+    let mut datagram = one.seal([7; 12], Passage::Relayed, b"hello");
     let expect = Header {
         sender: node(1),
         receiver: node(2),
+        passage: Passage::Relayed,
     };
     assert_eq!(header(&datagram), Some(expect));
     assert_eq!(two.open(&mut datagram), Some(&b"hello"[..]));
@@ -32,7 +33,7 @@ fn a_sealed_message_opens_at_its_receiver() {
 #[test]
 fn a_message_does_not_open_when_any_bit_is_flipped() {
     let (one, two) = pair();
-    let sealed = one.seal([7; 12], b"hello");
+    let sealed = one.seal([7; 12], Passage::Relayed, b"hello");
     for at in 0..sealed.len() * 8 {
         let mut datagram = sealed.clone();
         datagram[at / 8] ^= 1 << (at % 8);
@@ -43,7 +44,7 @@ fn a_message_does_not_open_when_any_bit_is_flipped() {
 #[test]
 fn a_message_turned_back_to_its_sender_does_not_open() {
     let (one, _) = pair();
-    let mut datagram = one.seal([7; 12], b"hello");
+    let mut datagram = one.seal([7; 12], Passage::Relayed, b"hello");
     assert_eq!(one.open(&mut datagram), None);
     let (sender, receiver) = (4, 20);
     for at in 0..16 {
@@ -64,7 +65,10 @@ fn an_id_stolen_for_another_key_makes_other_keys() {
     let (_, two) = pair();
     let thief = OwnKey::new(node(1), &Secret::new([3; 32]));
     let keys = PairKeys::new(&thief, node(2), &key(2).public).unwrap();
-    assert_eq!(two.open(&mut keys.seal([7; 12], b"hello")), None);
+    assert_eq!(
+        two.open(&mut keys.seal([7; 12], Passage::Relayed, b"hello")),
+        None
+    );
 }
 
 #[test]
@@ -77,9 +81,12 @@ fn wireguards_messages_are_not_discovery() {
 #[test]
 fn short_and_long_datagrams_have_no_header() {
     let (one, _) = pair();
-    let sealed = one.seal([7; 12], b"x");
+    let sealed = one.seal([7; 12], Passage::Relayed, b"x");
     for len in 0..sealed.len() {
         assert_eq!(header(&sealed[..len]), None);
     }
-    assert_eq!(header(&one.seal([7; 12], &[0; 600])), None);
+    assert_eq!(
+        header(&one.seal([7; 12], Passage::Relayed, &[0; BODY_LEN_MAX + 1])),
+        None
+    );
 }

@@ -22,7 +22,7 @@ fn world(a: Kind, b: Kind) -> World {
 }
 
 /// The longest time without a packet since `since`.
-fn gap(world: &World, from: usize, to: usize, since: Duration) -> Duration {
+pub fn gap(world: &World, from: usize, to: usize, since: Duration) -> Duration {
     let mut last = since;
     let mut longest = Duration::ZERO;
     for at in world.arrivals(from, to) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::nat::Kind;
 use super::world::{Seeded, World, ms};
 use crate::core::path::message::{Message, Transaction, Verdict, encode};
-use crate::core::path::seal::{OwnKey, PairKeys};
+use crate::core::path::seal::{OwnKey, PairKeys, Passage};
 use crate::core::path::{DESTINATIONS_MAX, Discard, PER_SECOND_MAX};
 use crate::core::relay;
 
@@ -48,6 +48,7 @@ fn message(random: &mut Seeded) -> Message {
             transaction,
             via: (random.draw().is_multiple_of(2)).then(|| node(random)),
             selected: random.draw().is_multiple_of(2),
+            padded: u16::try_from(random.draw() % 2000).unwrap(),
         },
         1 => Message::Pong {
             transaction,
@@ -196,7 +197,12 @@ fn a_member_that_lies_costs_no_more_than_the_budget_and_harms_no_other() {
             );
             asked += usize::from(is_question);
             let nonce = [stamp.to_le_bytes()[0]; 12];
-            let datagram = keys.seal(nonce, &encode(u64::from(stamp) + (2 << 32), &message));
+            let passage = message.passage().unwrap_or(Passage::Straight);
+            let datagram = keys.seal(
+                nonce,
+                passage,
+                &encode(u64::from(stamp) + (2 << 32), &message),
+            );
             world.inject(from, to, datagram);
             if stamp % 100 == 0 {
                 world.send_packet(2, 3);

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use bastide_api::paths::{NatMapping, NotDirect};
+
 use super::nat::Kind;
 use super::world::{World, ms};
-use crate::core::path::{DESTINATIONS_MAX, NatMapping, PER_SECOND_MAX, Why};
+use crate::core::path::{DESTINATIONS_MAX, PER_SECOND_MAX};
 
 const KINDS: [Kind; 4] = [
     Kind::Open,
@@ -79,7 +81,9 @@ fn each_pair_of_nats_is_direct_where_it_can_be_and_relayed_where_not() {
                     assert!(most_in_a_second(&times) <= 2 * PER_SECOND_MAX);
                     let places: BTreeSet<_> = all.iter().map(|(_, to)| *to).collect();
                     assert!(places.len() <= DESTINATIONS_MAX);
-                    assert!(all.len() < 120, "{a:?} x {b:?}: {} messages", all.len());
+                    // By a relay one question each second, direct one in three.
+                    let most = if expect { 120 } else { 150 };
+                    assert!(all.len() < most, "{a:?} x {b:?}: {} messages", all.len());
                 }
                 // No packet was lost by the change from relay to direct.
                 assert_eq!(world.arrivals(2, 3).len(), 121, "{a:?} x {b:?}");
@@ -91,9 +95,17 @@ fn each_pair_of_nats_is_direct_where_it_can_be_and_relayed_where_not() {
 #[test]
 fn a_node_that_stays_relayed_says_why() {
     for (a, b, expect) in [
-        (Kind::Symmetric, Kind::PortRestricted, Why::OwnNatVaries),
-        (Kind::PortRestricted, Kind::Symmetric, Why::PeerNatVaries),
-        (Kind::Symmetric, Kind::Symmetric, Why::BothNatsVary),
+        (
+            Kind::Symmetric,
+            Kind::PortRestricted,
+            NotDirect::OwnNatVaries,
+        ),
+        (
+            Kind::PortRestricted,
+            Kind::Symmetric,
+            NotDirect::PeerNatVaries,
+        ),
+        (Kind::Symmetric, Kind::Symmetric, NotDirect::BothNatsVary),
     ] {
         let mut world = world(1, a, b);
         world.tell_all();

@@ -1,9 +1,10 @@
 //! A simulated internet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use bastide_api::paths::PathEvent;
 use bastide_api::v1::PathKind;
 use bastide_api::{NodeId, Secret, UnixTime, WireGuardKey};
 use ipnet::Ipv4Net;
@@ -88,6 +89,16 @@ pub struct World {
     pub loss: u64,
     /// Pairs of hosts whose datagrams are lost, in this direction.
     pub cut: Vec<(SocketAddr, SocketAddr)>,
+    /// Datagrams lost of a thousand, from one address to another.
+    pub lossy: BTreeMap<(SocketAddr, SocketAddr), u64>,
+    /// Two sets of public addresses, their ports aside, that cannot reach each other.
+    pub apart: Option<(Vec<SocketAddr>, Vec<SocketAddr>)>,
+    /// Hosts whose uplink is away.
+    pub unplugged: BTreeSet<usize>,
+    /// The longest IP packet, bytes, that gets over a host's uplink: longer ones vanish.
+    pub narrow: BTreeMap<usize, usize>,
+    /// Datagrams that vanished because of their length.
+    pub vanished: usize,
     random: Seeded,
     flights: BTreeMap<(Instant, u64), Flight>,
     launched: u64,
@@ -104,6 +115,11 @@ impl World {
             seen: Vec::new(),
             loss: 0,
             cut: Vec::new(),
+            lossy: BTreeMap::new(),
+            apart: None,
+            unplugged: BTreeSet::new(),
+            narrow: BTreeMap::new(),
+            vanished: 0,
             random: Seeded(seed),
             flights: BTreeMap::new(),
             launched: 0,
@@ -166,6 +182,7 @@ impl World {
                 first_stamp: life << 32,
                 public: if open { vec![address] } else { Vec::new() },
                 exclude: Exclude(vec!["10.0.0.0/8".parse().unwrap()]),
+                mtu: 1420,
             },
             quota: Quota::default(),
         };
@@ -218,17 +235,35 @@ impl World {
 
     /// Gives a packet for `to` to the mesh of `from`.
     pub fn send_packet(&mut self, from: usize, to: usize) {
-        let mut buffer = vec![0; 256];
+        self.send_packet_of(from, to, 64);
+    }
+
+    /// The same, as long as the route would let it be that the agent makes of the path.
+    pub fn send_long_packet(&mut self, from: usize, to: usize) {
+        let mtu = self.mtu(from, to).unwrap_or(1420);
+        self.send_packet_of(from, to, mtu);
+    }
+
+    fn send_packet_of(&mut self, from: usize, to: usize, len: u16) {
+        let mut buffer = vec![0; 2048];
         let (source, destination) = (mesh_address(from), mesh_address(to));
-        let packet = &mut buffer[32..96];
+        let range = 32..32 + usize::from(len);
+        let packet = &mut buffer[range.clone()];
         packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&64u16.to_be_bytes());
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
         packet[12..16].copy_from_slice(&source.octets());
         packet[16..20].copy_from_slice(&destination.octets());
         let machine = &mut self.hosts[from].machine;
-        if let Ok(Sent::Sealed { to, range }) = machine.handle_tun(self.now, &mut buffer, 32..96) {
+        if let Ok(Sent::Sealed { to, range }) = machine.handle_tun(self.now, &mut buffer, range) {
             let datagram = buffer[range].to_vec();
-            self.launch(from, Transmit { to, datagram });
+            self.launch(
+                from,
+                Transmit {
+                    to,
+                    datagram,
+                    whole: false,
+                },
+            );
         }
         self.flush(from);
     }
@@ -265,6 +300,26 @@ impl World {
 
     pub fn kind(&self, from: usize, to: usize) -> PathKind {
         self.hosts[from].node.paths()[&self.hosts[to].id].kind
+    }
+
+    /// What gets through, as `from` knows it.
+    pub fn mtu(&self, from: usize, to: usize) -> Option<u16> {
+        self.hosts[from].node.paths()[&self.hosts[to].id].mtu
+    }
+
+    /// Runs with a long packet one way, four times a second.
+    pub fn run_with_long_traffic(&mut self, time: Duration, a: usize, b: usize) {
+        let end = self.now + time;
+        while self.now < end {
+            self.send_long_packet(a, b);
+            self.run_for(ms(250));
+        }
+    }
+
+    /// What happened to the path, as `from` tells it, oldest first.
+    pub fn events(&self, from: usize, to: usize) -> Vec<PathEvent> {
+        let finder = self.hosts[from].node.finder();
+        finder.story(self.now, self.hosts[to].id).unwrap().events
     }
 
     pub fn is_direct(&self, from: usize, to: usize) -> bool {
@@ -381,13 +436,16 @@ impl World {
     }
 
     fn launch(&mut self, host: usize, transmit: Transmit) {
-        let Transmit { to, datagram } = transmit;
+        let Transmit { to, datagram, .. } = transmit;
         self.seen.push(Seen {
             at: self.now,
             host,
             to,
             datagram: datagram.clone(),
         });
+        if !self.passes(host, &datagram) {
+            return;
+        }
         let (inside, nat, latency) = {
             let it = &self.hosts[host];
             (it.address, it.nat, it.latency)
@@ -413,8 +471,9 @@ impl World {
         latency: Duration,
         datagram: Vec<u8>,
     ) {
-        let is_lost = self.random.draw() % 1000 < self.loss;
-        if is_lost || self.cut.contains(&(from, to)) {
+        let loss = self.lossy.get(&(from, to)).copied().unwrap_or(self.loss);
+        let is_lost = self.random.draw() % 1000 < loss;
+        if self.are_apart(from, to) || is_lost || self.cut.contains(&(from, to)) {
             return;
         }
         self.launched += 1;
@@ -432,6 +491,24 @@ impl World {
             datagram,
         };
         self.flights.insert((at, self.launched), flight);
+    }
+
+    fn are_apart(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        let is_in =
+            |half: &[SocketAddr], it: SocketAddr| half.iter().any(|one| one.ip() == it.ip());
+        self.apart.as_ref().is_some_and(|(one, other)| {
+            is_in(one, from) && is_in(other, to) || is_in(other, from) && is_in(one, to)
+        })
+    }
+
+    /// Whether a host's uplink carries a datagram, which is in IPv4.
+    fn passes(&mut self, host: usize, datagram: &[u8]) -> bool {
+        let longest = self.narrow.get(&host);
+        if longest.is_some_and(|longest| datagram.len() + 28 > *longest) {
+            self.vanished += 1;
+            return false;
+        }
+        !self.unplugged.contains(&host)
     }
 
     fn owner(&self, to: SocketAddr) -> Option<usize> {
@@ -455,7 +532,9 @@ impl World {
             nat.and_then(|nat| nat.inbound(self.now, flight.from, flight.to.port()))
         };
         let host = to.and_then(|to| self.owner(to));
-        if let Some(host) = host.filter(|host| self.hosts[*host].is_up) {
+        if let Some(host) = host.filter(|host| self.hosts[*host].is_up)
+            && self.passes(host, &flight.datagram)
+        {
             self.deliver(host, flight.from, flight.datagram);
         }
     }
@@ -470,7 +549,14 @@ impl World {
             }
             Ok(Received::NotOurs) => {
                 if let Take::Forward(to) = it.node.handle_datagram(now, from, &mut datagram) {
-                    self.launch(host, Transmit { to, datagram });
+                    self.launch(
+                        host,
+                        Transmit {
+                            to,
+                            datagram,
+                            whole: false,
+                        },
+                    );
                 }
             }
             Ok(_) | Err(_) => {}

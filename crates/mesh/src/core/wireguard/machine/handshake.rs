@@ -314,6 +314,7 @@ impl Machine {
             self.transmits.push_back(Transmit {
                 to: from,
                 datagram: reply.to_vec(),
+                whole: false,
             });
         }
         Err(Discard::CookieSent)
@@ -346,7 +347,11 @@ impl Machine {
         self.expect_peer(id).sent_bytes += datagram.len() as u64;
         self.expect_peer(id).timers.clear(Due::Keepalive);
         self.traversed(now, id);
-        self.transmits.push_back(Transmit { to, datagram });
+        self.transmits.push_back(Transmit {
+            to,
+            datagram,
+            whole: false,
+        });
     }
 
     pub(super) fn jitter(&mut self) -> Duration {

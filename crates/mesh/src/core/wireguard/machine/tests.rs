@@ -140,7 +140,14 @@ impl Pair {
         let (sent, buffer) = sent?;
         if let Sent::Sealed { to, range } = &sent {
             let datagram = buffer[range.clone()].to_vec();
-            self.wire.push((from, Transmit { to: *to, datagram }));
+            self.wire.push((
+                from,
+                Transmit {
+                    to: *to,
+                    datagram,
+                    whole: false,
+                },
+            ));
         }
         Ok(sent)
     }

@@ -59,6 +59,7 @@ fn a_packet_whose_source_is_not_the_peers_is_dropped() {
         let transmit = Transmit {
             to,
             datagram: buffer[range].to_vec(),
+            whole: false,
         };
         assert_eq!(
             pair.deliver(address(1), &transmit),
