@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod host;
+pub mod lock;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

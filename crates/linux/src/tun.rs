@@ -62,7 +62,7 @@ pub enum TunError {
     },
 }
 
-/// A TUN device. Dropping it removes the interface, unless somebody made it persistent.
+/// A TUN device. Dropping it removes the interface, unless it was made to stay ([`Tun::keep`]).
 #[derive(Debug)]
 pub struct Tun {
     device: File,
@@ -107,6 +107,21 @@ impl Tun {
         };
         tun.set_queue_length(QUEUE_LENGTH)?;
         Ok(tun)
+    }
+
+    /// Lets the interface stay, with its addresses and routes, when nobody holds the device any more.
+    /// What is sent to it then is dropped: it has no carrier, and its routes lead nowhere else. Only
+    /// deleting the link removes it.
+    pub fn keep(&self) -> Result<(), TunError> {
+        let yes: libc::c_ulong = 1;
+        // WHY: no safe wrapper of this ioctl is among our dependencies.
+        // SAFETY: TUNSETPERSIST takes its argument by value.
+        let kept = unsafe { libc::ioctl(self.device.as_raw_fd(), libc::TUNSETPERSIST, yes) };
+        check(kept).map_err(|source| TunError::Property {
+            operation: "keep the device",
+            name: self.name.clone(),
+            source,
+        })
     }
 
     /// Returns the interface's name when it was made or last followed.
@@ -229,6 +244,14 @@ impl Tun {
     /// Gives one packet to the kernel. EIO means that the interface is down.
     pub fn write(&self, packet: &[u8]) -> io::Result<()> {
         (&self.device).write(packet).map(drop)
+    }
+}
+
+impl TunError {
+    /// Tells whether another process holds the device.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Attach { source, .. }
+            if source.kind() == io::ErrorKind::ResourceBusy)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
@@ -87,6 +87,27 @@ impl Route {
     }
 }
 
+/// The metric of routes that say that nothing is there: any other route to the same range wins.
+const LAST_RESORT: u32 = u32::MAX - 1;
+
+/// The route that says that nothing is in `to`, unless another one says where.
+fn unreachable(to: IpNet) -> RouteMessage {
+    let mut message = Route {
+        to,
+        dev: None,
+        via: None,
+        mtu: None,
+        src: None,
+    }
+    .message();
+    message.header.kind = RouteType::Unreachable;
+    message.header.scope = RouteScope::Universe;
+    message
+        .attributes
+        .push(RouteAttribute::Priority(LAST_RESORT));
+    message
+}
+
 impl Request {
     /// Makes a route, in place of an older one to the same destination.
     pub fn replace_route(route: &Route) -> Self {
@@ -121,6 +142,26 @@ impl Socket {
     /// See [`Request::replace_route`].
     pub fn replace_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
         self.apply(Request::replace_route(route))
+    }
+
+    /// Lets the kernel answer that nothing is in `to`, in place of the default route, where no other
+    /// route leads into it. Returns whether that is news.
+    pub fn add_unreachable(&mut self, to: IpNet) -> Result<bool, NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(unreachable(to));
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        match self.apply(Request::new(message, flags, "set route", to.to_string())) {
+            Err(error) if error.is_existing() => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Undoes [`Self::add_unreachable`].
+    pub fn delete_unreachable(&mut self, to: IpNet) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelRoute(unreachable(to));
+        match self.apply(Request::new(message, 0, "delete route", to.to_string())) {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => result,
+        }
     }
 
     /// Deletes a route; one that is not there is no error.

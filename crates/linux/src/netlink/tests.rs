@@ -132,6 +132,50 @@ fn a_route_keeps_its_mtu_and_source() {
 }
 
 #[test]
+fn what_is_unreachable_does_not_go_the_default_way_and_a_better_route_wins() {
+    if !is_root() {
+        return;
+    }
+    let (network, ()) = Namespace::new_network(|| ()).unwrap();
+    crate::namespace::within(&[&network], || {
+        let socket = &mut Socket::open().unwrap();
+        socket
+            .add_veth(&VethEnd::new("a"), &VethEnd::new("b"))
+            .unwrap();
+        for end in ["a", "b"] {
+            let index = socket.link(end).unwrap().unwrap().index;
+            socket.set_up(index).unwrap();
+        }
+        let dev = socket.link("a").unwrap().unwrap().index;
+        let own: ipnet::IpNet = "10.1.0.1/24".parse().unwrap();
+        socket.add_address(dev, own).unwrap();
+        let default = Route::via("0.0.0.0/0".parse().unwrap(), "10.1.0.2".parse().unwrap());
+        socket.replace_route(&default).unwrap();
+        let reaches = || {
+            let asked = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            asked.connect("10.2.0.9:9").map_err(|error| error.kind())
+        };
+        assert_eq!(reaches(), Ok(()), "the default way");
+        let range = "10.2.0.0/16".parse().unwrap();
+        assert!(socket.add_unreachable(range).unwrap());
+        assert!(
+            !socket.add_unreachable(range).unwrap(),
+            "it is there already"
+        );
+        assert_eq!(reaches(), Err(std::io::ErrorKind::HostUnreachable));
+        let better = Route::on_link(range, dev);
+        socket.replace_route(&better).unwrap();
+        assert_eq!(reaches(), Ok(()), "the better one");
+        socket.delete_unreachable(range).unwrap();
+        socket.delete_unreachable(range).unwrap();
+        assert!(socket.routes().unwrap().iter().any(|it| it.to == range));
+        socket.delete_route(&better).unwrap();
+        assert_eq!(reaches(), Ok(()), "the default way again");
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_refusal_names_the_object_and_the_kernels_reason() {
     inside(|socket| {
         let route = Route::via("10.9.0.0/16".parse().unwrap(), "10.8.0.1".parse().unwrap());

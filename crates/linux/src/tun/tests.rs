@@ -106,6 +106,60 @@ fn a_second_holder_is_refused() {
 }
 
 #[test]
+fn a_kept_device_outlives_its_holder_with_addresses_and_routes_and_is_taken_up_again() {
+    in_namespace(|| {
+        let passing = Tun::open("bstest1").unwrap();
+        drop(passing);
+        let tun = Tun::open("bstest0").unwrap();
+        tun.keep().unwrap();
+        tun.set_mtu(1380).unwrap();
+        set_up(&tun);
+        let mut socket = netlink::Socket::open().unwrap();
+        let link = socket.link("bstest0").unwrap().unwrap().index;
+        let to = "10.98.0.0/16".parse().unwrap();
+        socket
+            .replace_route(&netlink::Route::on_link(to, link))
+            .unwrap();
+        let state = |socket: &mut netlink::Socket| {
+            let addresses = socket.addresses().unwrap();
+            let addresses = addresses.into_iter().filter(|one| one.link == link);
+            (addresses.count(), socket.routes().unwrap())
+        };
+        let before = state(&mut socket);
+        assert!(before.1.iter().any(|route| route.to == to));
+        drop(tun);
+
+        let until_gone = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while socket.link("bstest1").unwrap().is_some() {
+            // A process that another test forks holds a copy of the descriptor until it executes.
+            assert!(
+                std::time::Instant::now() < until_gone,
+                "not kept, not there"
+            );
+            std::thread::yield_now();
+        }
+        assert_eq!(state(&mut socket), before);
+        // Nobody reads it, and nothing goes another way: it is dropped.
+        let sender = UdpSocket::bind("10.99.0.1:0").unwrap();
+        sender.send_to(b"lost", "10.98.0.2:800").unwrap();
+
+        let again = loop {
+            match Tun::open("bstest0") {
+                Err(error) if error.is_busy() => std::thread::yield_now(),
+                result => break result.unwrap(),
+            }
+        };
+        assert_eq!(socket.link("bstest0").unwrap().unwrap().index, link);
+        assert_eq!((state(&mut socket), again.mtu().unwrap()), (before, 1380));
+        let mut slots = Slots::new(8, 16, 1500, 32);
+        sender.send_to(b"heard", "10.98.0.2:800").unwrap();
+        assert_eq!(&read_udp(&again, &mut slots)[28..], b"heard");
+        socket.delete_link("bstest0").unwrap();
+        assert!(socket.link("bstest0").unwrap().is_none());
+    });
+}
+
+#[test]
 fn the_queue_is_long_enough_for_a_gigabit() {
     in_namespace(|| {
         let tun = Tun::open("bstest0").unwrap();
