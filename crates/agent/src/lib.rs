@@ -17,3 +17,4 @@ mod run;
 
 pub use run::agent::{AgentError, AgentOptions, run};
 pub use run::handover::{HANDOVER_BYTES_MAX, Handover, NodeSettings};
+pub use run::undo::{LeaveError, LeaveOptions, last_view, leave, lock_of};

@@ -199,6 +199,9 @@ pub struct Down {
     /// Also delete this machine's keys and state: it needs a new ticket to return
     #[arg(long)]
     pub forget: bool,
+    /// The container engine's socket, where the journal does not name it
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    pub engine: PathBuf,
 }
 
 /// `bastide lab`
@@ -283,6 +286,9 @@ pub struct Server {
     /// Read the seal's key from standard input
     #[arg(long, hide = true)]
     pub handover: bool,
+    /// End with this process, which started this one
+    #[arg(long, hide = true)]
+    pub attached: Option<u32>,
 }
 
 /// `bastide agent`
@@ -294,6 +300,9 @@ pub struct Agent {
     /// Read ticket and description of this node, if it has not joined yet, from standard input
     #[arg(long, hide = true)]
     pub handover: bool,
+    /// End with this process, which started this one
+    #[arg(long, hide = true)]
+    pub attached: Option<u32>,
 }
 
 /// `bastide wg`

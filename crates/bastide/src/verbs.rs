@@ -3,6 +3,7 @@
 mod agent_socket;
 mod deploy;
 mod down;
+mod ending;
 mod join;
 pub mod lab;
 mod node;
@@ -18,8 +19,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Cli, Verb};
-use crate::demo;
+use crate::cli::{Agent, Cli, Server, Verb};
+use crate::{demo, privilege};
 
 /// Runs the verb that was asked for.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -30,10 +31,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Wg(arguments) => wg::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         verb => {
-            if matches!(verb, Verb::Server(_) | Verb::Agent(_)) {
-                // Before there are threads: it holds for this one and those that it starts.
-                rustix::thread::set_no_new_privs(true)
-                    .context("could not give up new privileges")?;
+            match &verb {
+                Verb::Server(Server { attached, .. }) => privilege::confine(None, *attached)?,
+                Verb::Agent(Agent { attached, .. }) => {
+                    privilege::confine(Some(privilege::AGENT), *attached)?;
+                }
+                _ => {}
             }
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

@@ -22,4 +22,5 @@ pub use crate::core::firewall;
 pub use crate::core::service::Trouble;
 pub use crate::engine::{Change, Engine, EngineError};
 pub use crate::run::filter;
+pub use crate::run::leave::leave;
 pub use crate::run::reconcile::{Reconciler, Report, SwarmAccess};

@@ -1,4 +1,5 @@
 //! What does: the loop's body for an engine, and the host's packet filter.
 
 pub mod filter;
+pub mod leave;
 pub mod reconcile;

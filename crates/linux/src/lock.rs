@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -42,7 +42,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Returns who holds the lock at `path`; `None` if nobody does.
+    /// Returns who holds the lock at `path`; `None` if nobody does. Who may write the file could have
+    /// put the number of a stranger into it: a process of another user than the file's is refused.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         loop {
             let Some(before) = pid(path)? else {
@@ -56,6 +57,9 @@ impl Holder {
             };
             // The descriptor is of the holder if the number was the holder's all the time.
             if pid(path)? == Some(before) {
+                if user_of(before)? != std::fs::metadata(path)?.uid() {
+                    return Err(io::ErrorKind::PermissionDenied.into());
+                }
                 return Ok(Some(Self { pid: before, pidfd }));
             }
         }
@@ -73,6 +77,15 @@ impl Holder {
             result => Ok(result?),
         }
     }
+}
+
+/// Returns the user that a process runs as. Who owns its folder under `/proc` says nothing: that is
+/// root for one that is not to be dumped.
+fn user_of(pid: u32) -> io::Result<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let user = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    user.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the process id in the file, if the file is locked.

@@ -14,6 +14,7 @@ use bastide_client::{TaskError, TaskGroup};
 use bastide_cluster::firewall::Rules;
 use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
 use bastide_cluster::{filter, firewall};
+use bastide_linux::lock::Lock;
 use bastide_linux::{clock, netlink};
 use bastide_mesh::{Mesh, MeshConfig, MeshError, PeerSpec};
 use bastide_names::{Resolver, ResolverConfig, Zone, upstreams};
@@ -27,13 +28,14 @@ use tracing::{debug, info, warn};
 use super::engine::{EngineLoop, EngineState};
 use super::follow::{self, Picture};
 use super::handover::Handover;
-use super::host::{HostError, INTERFACE, Ledger, MeshDevice};
+use super::host::{self, HostError, INTERFACE, MeshDevice};
 use super::images::{self, ImageError};
+use super::join;
+use super::ledger::Ledger;
 use super::membership::{Member, MembershipError, fresh_key, identity};
 use super::report::{self, Observed};
 use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
-use super::{join, undo};
 use crate::core::journal::Change;
 use crate::core::{desired, picture};
 
@@ -41,6 +43,11 @@ use crate::core::{desired, picture};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a last answer on the socket may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the folder may still be held by an agent that is ending.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has ended.
+const FREE_EVERY: Duration = Duration::from_millis(10);
 
 /// How an agent runs.
 pub struct AgentOptions {
@@ -58,6 +65,9 @@ pub enum AgentError {
     /// This host is not a node, and there is no ticket.
     #[error("this host is no node of a cluster, and no ticket was given")]
     NoMember,
+    /// There is one already.
+    #[error("an agent runs on this host already")]
+    Runs,
     /// It could not join.
     #[error("this host could not join")]
     Join(#[from] join::JoinError),
@@ -84,23 +94,37 @@ pub enum AgentError {
     Task(#[source] TaskError),
 }
 
-/// Runs the agent until `stop`, or until it was told to take this host down.
+/// Runs the agent until `stop`. What it changed on the host stays: [`super::undo::leave`] undoes it.
 pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), AgentError> {
     let state = StateDir::open(&options.state)?;
+    let _alone = take(&state).await?;
     let membership = match (state.membership()?, options.handover) {
         (Some(membership), _) => membership,
         (None, Some(handover)) => join::join(&state, handover).await?,
         (None, None) => return Err(AgentError::NoMember),
     };
     let member = Member::new(state.clone(), identity(&state)?, membership)?;
-    let ledger = Ledger::open(state.clone())?;
+    let ledger = Ledger::open(&state)?;
     let agent = Agent::start(state, member, ledger, &options.socket).await?;
     agent.serve(stop).await
 }
 
+/// Takes the agent's folder. An agent that was killed may take a moment to end.
+async fn take(state: &StateDir) -> Result<Lock, AgentError> {
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = state.take()? {
+            return Ok(lock);
+        }
+        if FREE_WITHIN < began.elapsed() {
+            return Err(AgentError::Runs);
+        }
+        tokio::time::sleep(FREE_EVERY).await;
+    }
+}
+
 /// The agent, once everything it needs has started.
 struct Agent {
-    state: StateDir,
     member: Member,
     me: NodeId,
     ledger: Ledger,
@@ -206,7 +230,6 @@ impl Agent {
         };
         tasks.spawn("engine", endless(engine_loop.run()));
         Ok(Self {
-            state,
             member,
             me,
             ledger,
@@ -271,15 +294,14 @@ impl Agent {
                 }
                 question = self.inbox.recv() => question,
             };
-            if let Some(question) = question
-                && self.answer(question).await
-            {
-                break;
+            if let Some(question) = question {
+                self.answer(question);
             }
         }
         end(std::mem::take(&mut self.tasks), Duration::ZERO).await;
-        self.mesh.stop().await;
         end(self.front, ANSWERED_WITHIN).await;
+        // Last, because until then it carries what others send.
+        self.mesh.stop().await;
         socket::close(&self.socket);
         Ok(())
     }
@@ -294,6 +316,8 @@ impl Agent {
             warn!("this node was removed from the cluster");
             return Ok(());
         };
+        let plan = &picture.view.cluster.plan;
+        host::close_ranges(&self.ledger, &[plan.mesh, plan.containers])?;
         self.device.apply(&device)?;
         self.guard(&picture)?;
         if !self.has_resolver {
@@ -401,8 +425,7 @@ impl Agent {
         });
     }
 
-    /// Answers a question; true if the agent is to end.
-    async fn answer(&mut self, question: Question) -> bool {
+    fn answer(&mut self, question: Question) {
         match question {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
@@ -415,20 +438,7 @@ impl Agent {
                     Ok::<(), Infallible>(())
                 });
             }
-            Question::Down { forget, reply } => {
-                let engine = self.member.settings().engine;
-                end(std::mem::take(&mut self.tasks), Duration::ZERO).await;
-                let done = undo::all(&self.ledger, &engine, self.me).await;
-                let done = if forget {
-                    undo::forget(&self.state, done)
-                } else {
-                    done
-                };
-                let _ = reply.send(done);
-                return true;
-            }
         }
-        false
     }
 
     fn status(&self) -> bastide_api::status::Status {

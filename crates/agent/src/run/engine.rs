@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::follow::Picture;
-use super::host::{INTERFACE, Ledger};
+use super::host::INTERFACE;
+use super::ledger::Ledger;
 use super::membership::Member;
 use crate::core::desired;
 use crate::core::journal::Change;
@@ -90,7 +91,11 @@ impl EngineLoop {
             {
                 access = SwarmAccess::from(answer);
             }
-            if let Err(error) = self.ledger.record(Change::Swarm) {
+            let membership = Change::Swarm {
+                engine: Some(self.socket.clone()),
+                address: Some(self.member.answer().node.address),
+            };
+            if let Err(error) = self.ledger.record(membership) {
                 warn!(%error, "engine left alone");
                 return;
             }

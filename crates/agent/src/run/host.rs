@@ -1,17 +1,16 @@
-//! This host's kernel: the mesh device's addresses and routes, settings, and the ledger of it all.
+//! This host's kernel: the mesh device's addresses and routes, and what is unreachable without it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use bastide_linux::netlink::{NetlinkError, Route, Socket};
-use bastide_linux::sysctl::{self, SysctlError};
+use bastide_linux::netlink::{LinkIndex, NetlinkError, Route, Socket};
+use bastide_linux::sysctl::SysctlError;
 use ipnet::{IpNet, Ipv4Net};
-use tracing::info;
 
-use super::state::{StateDir, StateError};
+use super::ledger::Ledger;
+use super::state::StateError;
 use crate::core::desired::Device;
-use crate::core::journal::{Change, Journal};
+use crate::core::journal::Change;
 
 /// The mesh device.
 pub const INTERFACE: &str = "bst0";
@@ -33,60 +32,24 @@ pub enum HostError {
     Journal(#[source] StateError),
 }
 
-/// The journal on disk, shared by all that change this host.
-#[derive(Clone)]
-pub struct Ledger(Arc<Mutex<(StateDir, Journal)>>);
-
-impl Ledger {
-    /// Takes up the journal of earlier runs.
-    pub fn open(state: StateDir) -> Result<Self, HostError> {
-        let journal = state.journal().map_err(HostError::Journal)?;
-        Ok(Self(Arc::new(Mutex::new((state, journal)))))
+/// Lets nothing that is meant for these ranges go the default way, whether the mesh device is there or
+/// not.
+pub fn close_ranges(ledger: &Ledger, ranges: &[Ipv4Net]) -> Result<(), HostError> {
+    let mut socket = Socket::open().map_err(HostError::Netlink)?;
+    for to in ranges {
+        ledger.record(Change::Unreachable { to: *to })?;
+        socket
+            .add_unreachable(IpNet::V4(*to))
+            .map_err(HostError::Netlink)?;
     }
-
-    /// Writes a change down, before it is made.
-    pub fn record(&self, change: Change) -> Result<(), HostError> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, journal) = &mut *inner;
-        if journal.record(change) {
-            state.save_journal(journal).map_err(HostError::Journal)?;
-        }
-        Ok(())
-    }
-
-    /// The changes still to undo, last first.
-    pub fn to_undo(&self) -> Vec<Change> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.1.undo_order().cloned().collect()
-    }
-
-    /// Forgets a change that was undone.
-    pub fn forget(&self, change: &Change) -> Result<(), HostError> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, journal) = &mut *inner;
-        journal.forget(change);
-        state.save_journal(journal).map_err(HostError::Journal)
-    }
-
-    /// Gives a kernel setting a value, unless it has it.
-    pub fn set_sysctl(&self, name: &str, value: &str) -> Result<(), HostError> {
-        let before = sysctl::read(name).map_err(HostError::Sysctl)?;
-        if before == value {
-            return Ok(());
-        }
-        self.record(Change::Sysctl {
-            name: name.to_owned(),
-            before,
-        })?;
-        info!(name, value, "kernel setting changed");
-        sysctl::write(name, value).map_err(HostError::Sysctl)
-    }
+    Ok(())
 }
 
 /// The mesh device in the kernel.
 #[derive(Default)]
 pub struct MeshDevice {
-    routes: BTreeSet<Ipv4Net>,
+    /// The routes that were made; `None` before the first look at what an earlier run left.
+    routes: Option<BTreeSet<Ipv4Net>>,
 }
 
 impl MeshDevice {
@@ -126,17 +89,33 @@ impl MeshDevice {
             route.src = Some(IpAddr::V4(device.source));
             route
         };
-        for gone in self.routes.difference(&device.routes) {
-            socket
-                .delete_route(&route(gone))
-                .map_err(HostError::Netlink)?;
+        let known = match &self.routes {
+            Some(known) => known.clone(),
+            None => routes(&mut socket, link.index)?,
+        };
+        for gone in known.difference(&device.routes) {
+            let gone = Route::on_link(IpNet::V4(*gone), link.index);
+            socket.delete_route(&gone).map_err(HostError::Netlink)?;
         }
-        for to in device.routes.difference(&self.routes) {
-            socket
-                .replace_route(&route(to))
-                .map_err(HostError::Netlink)?;
+        for to in &device.routes {
+            if self.routes.is_none() || !known.contains(to) {
+                socket
+                    .replace_route(&route(to))
+                    .map_err(HostError::Netlink)?;
+            }
         }
-        self.routes.clone_from(&device.routes);
+        self.routes = Some(device.routes.clone());
         Ok(())
     }
+}
+
+/// Returns the routes over a device: on the mesh device nobody else makes any.
+fn routes(socket: &mut Socket, device: LinkIndex) -> Result<BTreeSet<Ipv4Net>, HostError> {
+    let routes = socket.routes().map_err(HostError::Netlink)?;
+    let ours = routes.iter().filter(|route| route.dev == Some(device));
+    let to = ours.filter_map(|route| match route.to {
+        IpNet::V4(to) => Some(to),
+        IpNet::V6(_) => None,
+    });
+    Ok(to.collect())
 }

@@ -25,13 +25,6 @@ pub enum Question {
     Status(oneshot::Sender<Status>),
     /// To have an image in this host's store; answers with its reference by digest.
     Image(String, oneshot::Sender<Result<String, String>>),
-    /// To undo every change to this host and end.
-    Down {
-        /// Whether to delete keys and state too.
-        forget: bool,
-        /// What was undone, a line each.
-        reply: oneshot::Sender<Vec<String>>,
-    },
 }
 
 /// The socket could not be opened.
@@ -63,7 +56,6 @@ pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Questio
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/images", post(image))
-        .route("/v1/down", post(down))
         .with_state(questions);
     Ok((listener, router, inbox))
 }
@@ -98,24 +90,6 @@ async fn image(State(questions): State<Questions>, Json(body): Json<ImageBody>) 
     match ask(&questions, |reply| Question::Image(body.image, reply)).await {
         Some(Ok(reference)) => data(&json!({"reference": reference})),
         Some(Err(error)) => refused(StatusCode::NOT_FOUND, &error),
-        None => busy(),
-    }
-}
-
-#[derive(Deserialize)]
-struct DownBody {
-    #[serde(default)]
-    forget: bool,
-}
-
-async fn down(State(questions): State<Questions>, Json(body): Json<DownBody>) -> Response {
-    match ask(&questions, |reply| Question::Down {
-        forget: body.forget,
-        reply,
-    })
-    .await
-    {
-        Some(undone) => data(&json!({"undone": undone})),
         None => busy(),
     }
 }

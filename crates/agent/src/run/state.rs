@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use bastide_api::v1::JoinAnswer;
 use bastide_api::{NodeId, Secret, ViewEntries};
 use bastide_linux::file;
+use bastide_linux::lock::{self, Lock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::handover::NodeSettings;
-use crate::core::journal::Journal;
 
 /// Most bytes of a file that the agent reads back.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -20,7 +20,10 @@ const WIREGUARD: &str = "wireguard.key";
 const DISCOVERY: &str = "discovery.key";
 const MEMBERSHIP: &str = "membership.json";
 const VIEW: &str = "view.json";
-const JOURNAL: &str = "journal.json";
+const JOURNAL: &str = "journal";
+const OLD_JOURNAL: &str = "journal.json";
+/// Held by the agent that uses the folder.
+pub const LOCK: &str = "lock";
 
 /// What went wrong with the agent's folder.
 #[derive(Debug, thiserror::Error)]
@@ -172,29 +175,20 @@ impl StateDir {
         self.write_json(VIEW, view)
     }
 
-    /// The journal; empty if there is none.
-    pub fn journal(&self) -> Result<Journal, StateError> {
-        let journal: Journal = self.read_json(JOURNAL)?.unwrap_or_else(Journal::new);
-        if journal.is_known_format() {
-            Ok(journal)
-        } else {
-            Err(StateError::LaterFormat {
-                path: self.path.join(JOURNAL),
-            })
-        }
+    /// Where the journal of changes to this host is.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
     }
 
-    /// Stores the journal.
-    pub fn save_journal(&self, journal: &Journal) -> Result<(), StateError> {
-        self.write_json(JOURNAL, journal)
+    /// Where it was when it was one object.
+    pub fn old_journal(&self) -> PathBuf {
+        self.path.join(OLD_JOURNAL)
     }
 
-    /// Deletes the folder with all it holds.
-    pub fn delete(&self) -> Result<(), StateError> {
-        std::fs::remove_dir_all(&self.path).map_err(|source| StateError::Write {
-            path: self.path.clone(),
-            source,
-        })
+    /// Takes the folder for this process alone; `None` if another one holds it.
+    pub fn take(&self) -> Result<Option<Lock>, StateError> {
+        let path = self.path.join(LOCK);
+        lock::take(&path).map_err(|source| StateError::Write { path, source })
     }
 
     fn key(

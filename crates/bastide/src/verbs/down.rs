@@ -1,65 +1,81 @@
 //! `bastide down`: leave the cluster, undo every change made to this machine.
+//!
+//! First nothing of ours runs any more; then the journal is played backwards, by this process. So it
+//! needs no agent, goes on where an earlier one was cut off, and an agent that hangs is no obstacle.
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::Context;
-use serde_json::json;
+use bastide_agent::LeaveOptions;
 
 use crate::cli::Down;
 use crate::exit::{Exit, Failure};
-use crate::verbs::{agent_socket, services};
+use crate::verbs::{ending, services};
 use crate::{output, paths, privilege};
 
 /// Takes this host out of the cluster.
 pub async fn run(arguments: Down) -> anyhow::Result<()> {
     privilege::require_root("bastide down")?;
     if arguments.forget {
-        check_not_needed().await?;
+        check_not_needed()?;
     }
-    let body = json!({"forget": arguments.forget});
-    let answer = agent_socket::call("POST", "/v1/down", Some(body)).await?;
-    let lines: Vec<_> = answer["undone"].as_array().into_iter().flatten().collect();
-    for line in lines.iter().filter_map(|line| line.as_str()) {
-        output::note(line);
-    }
-    services::remove_units().await?;
-    if arguments.forget {
-        for path in [paths::SETTINGS, paths::STATE] {
-            match fs::remove_dir_all(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("could not delete `{path}`"));
-                }
-                _ => output::note(format!("deleted: {path}")),
-            }
-        }
-    }
-    if lines
+    let was_here = [paths::AGENT, paths::SERVER, paths::SETTINGS]
         .iter()
-        .filter_map(|line| line.as_str())
-        .any(|line| line.starts_with("NOT"))
-    {
+        .any(|path| Path::new(path).exists());
+    ending::end_daemons().await?;
+    let options = LeaveOptions {
+        state: paths::AGENT.into(),
+        socket: paths::AGENT_SOCKET.into(),
+        engine: arguments.engine,
+    };
+    let is_whole = bastide_agent::leave(&options, output::note).await?;
+    services::remove_units().await?;
+    if !is_whole {
         return Err(
             Failure::new(Exit::Failed, "some changes to this machine remain")
                 .hint("mend what is named above, then `bastide down` again")
                 .into(),
         );
     }
+    if arguments.forget {
+        // The agent's folder last: while it is there, this host is not forgotten.
+        for path in [paths::SETTINGS, paths::SERVER, paths::STATE] {
+            delete(path)?;
+        }
+    } else if !was_here {
+        output::note("this host is no node: nothing to undo");
+    }
     Ok(())
 }
 
+fn delete(path: &str) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("could not delete `{path}`")),
+        Ok(()) => {
+            output::note(format!("deleted: {path}"));
+            Ok(())
+        }
+    }
+}
+
 /// Refuses to delete a control plane that other nodes need.
-async fn check_not_needed() -> anyhow::Result<()> {
-    let status = agent_socket::status().await?;
-    let is_controller = status
-        .nodes
+fn check_not_needed() -> anyhow::Result<()> {
+    let Some((me, view)) = bastide_agent::last_view(Path::new(paths::AGENT))
+        .ok()
+        .flatten()
+    else {
+        // Not a node, or one whose keys are lost: others cannot need it any more.
+        return Ok(());
+    };
+    let is_controller = view
+        .cluster
+        .controllers
         .iter()
-        .any(|node| node.id == status.node && node.controller);
-    let others: Vec<_> = status
-        .nodes
-        .iter()
-        .filter(|node| node.id != status.node)
-        .collect();
+        .any(|controller| controller.node == me);
+    let others: Vec<_> = view.nodes.values().filter(|node| node.id != me).collect();
     if !is_controller || others.is_empty() {
         return Ok(());
     }

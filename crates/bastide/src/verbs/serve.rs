@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
@@ -12,15 +13,20 @@ use bastide_control::core::registry::Registry;
 use bastide_control::run::channel::{self, Begin, Listen};
 use bastide_control::run::dev as control_dev;
 use bastide_control::run::server::{SealKey, Server as ControlServer, ServerConfig};
-use bastide_linux::{file, memory};
+use bastide_linux::{file, lock, memory};
 use bastide_store::KeyFileSeal;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Agent, Server, Up};
-use crate::verbs::services;
+use crate::verbs::{ending, services};
 use crate::{output, paths};
+
+/// How long a folder may still be held by a daemon that is ending.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has ended.
+const FREE_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs the agent until it is told to end.
 pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -181,6 +187,7 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     if arguments.bootstrap {
         return begin(&arguments).await;
     }
+    let _alone = take(&ending::server_lock_in(&arguments.state)).await?;
     let seal = if arguments.handover {
         let mut text = String::new();
         let read = std::io::stdin()
@@ -224,6 +231,23 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     let ended = until_told_to_end(ends, stop.clone()).await;
     server.stop().await;
     ended
+}
+
+/// Takes the server's folder. A server that was killed may take a moment to end.
+async fn take(path: &Path) -> anyhow::Result<lock::Lock> {
+    let began = Instant::now();
+    loop {
+        let taken = lock::take(path);
+        let taken = taken.with_context(|| format!("could not take `{}`", path.display()))?;
+        if let Some(lock) = taken {
+            return Ok(lock);
+        }
+        ensure!(
+            began.elapsed() < FREE_WITHIN,
+            "a server runs on this host already"
+        );
+        tokio::time::sleep(FREE_EVERY).await;
+    }
 }
 
 /// Begins a cluster with what standard input says.

@@ -51,7 +51,8 @@ impl Running {
         if !self.foreground {
             return start_unit(SERVER_UNIT_NAME, SERVER_UNIT).await;
         }
-        let mut child = server_command(&["server", "--handover"])?
+        let own = std::process::id().to_string();
+        let mut child = server_command(&["server", "--handover", "--attached", &own])?
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -81,7 +82,7 @@ impl Running {
         let program = std::env::current_exe().context("could not find this program")?;
         let mut command = Command::new(program);
         command
-            .arg("agent")
+            .args(["agent", "--attached", &std::process::id().to_string()])
             .stdout(Stdio::null())
             .kill_on_drop(true);
         if handover.is_some() {
@@ -296,7 +297,20 @@ fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// Stops and removes the units that [`Running`] installed, where systemd runs.
+/// Stops the units that [`Running`] installed, where systemd runs: nothing starts the daemons again.
+pub async fn stop_units() -> anyhow::Result<()> {
+    if !has_systemd() {
+        return Ok(());
+    }
+    for name in [AGENT_UNIT_NAME, SERVER_UNIT_NAME] {
+        if Path::new(UNITS).join(name).exists() {
+            systemctl(&["disable", "--now", name]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the units that [`Running`] installed, where systemd runs.
 pub async fn remove_units() -> anyhow::Result<()> {
     if !has_systemd() {
         return Ok(());
@@ -304,7 +318,6 @@ pub async fn remove_units() -> anyhow::Result<()> {
     for name in [AGENT_UNIT_NAME, SERVER_UNIT_NAME] {
         let path = Path::new(UNITS).join(name);
         if path.exists() {
-            systemctl(&["disable", "--now", name]).await?;
             std::fs::remove_file(&path)
                 .with_context(|| format!("could not delete `{}`", path.display()))?;
             output::note(format!("removed: {name}"));

@@ -9,9 +9,7 @@ use tracing::{debug, info};
 use crate::core::facts;
 use crate::core::service::Trouble;
 use crate::core::state::{Actual, ManagerState, SwarmId};
-use crate::core::swarm::{
-    Desired, GATEWAY_NETWORK, Known, Memory, NETWORK, NETWORK_TEMPLATE, Step, departs, plan,
-};
+use crate::core::swarm::{Desired, Known, Memory, Step, departs, plan};
 use crate::engine::{Engine, EngineError, JoinTokens};
 
 /// Until the next round when something is under way.
@@ -125,11 +123,7 @@ impl Reconciler {
 
     /// Takes the engine out of the Swarm and removes its networks, for `bastide down`.
     pub async fn leave(&self) -> Result<(), EngineError> {
-        self.engine.leave_swarm().await?;
-        for name in [NETWORK, NETWORK_TEMPLATE, GATEWAY_NETWORK] {
-            self.engine.remove_network(name).await?;
-        }
-        Ok(())
+        super::leave::leave(&self.engine, None).await
     }
 
     async fn depart(&self, view: &View, report: &mut Report) -> Result<(), EngineError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::device::{Alone, Bind, Device, DeviceError, DeviceOptions, End};
+use super::device::{After, Alone, Bind, Device, DeviceError, DeviceOptions, End};
 use super::uapi::{Access, Uapi, UapiError};
 use crate::core::wireguard::Roaming;
 
@@ -60,6 +60,7 @@ pub fn run(interface: &str, stop: &Stop, ready: impl FnOnce(&str)) -> Result<(),
             roaming: Roaming::On,
             bind: Bind::WhileUp,
             floor: None,
+            after: After::Gone,
         },
         Alone,
     )?;

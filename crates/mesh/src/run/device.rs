@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use bastide_linux::clock;
@@ -37,6 +37,11 @@ const CALLS_MAX: usize = 64;
 /// MTU that padding respects until the link tells its own, bytes.
 const MTU: u16 = 1420;
 
+/// How long a device may still be held by a process that is ending.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// How a device is started.
 #[derive(Debug, Clone)]
 pub struct DeviceOptions {
@@ -52,6 +57,18 @@ pub struct DeviceOptions {
     pub bind: Bind,
     /// The file that keeps the handshake timestamps' high-water mark; `None` trusts the clock.
     pub floor: Option<PathBuf>,
+    /// What happens to the interface when the device ends.
+    pub after: After,
+}
+
+/// What happens to an interface when its device ends, however that comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It is removed.
+    Gone,
+    /// It stays, with its addresses and routes, for the next device of this name; what is sent to
+    /// it meanwhile is dropped.
+    Kept,
 }
 
 /// Why a device could not be started.
@@ -204,7 +221,7 @@ impl<C: Companion> Handle<C> {
     }
 }
 
-/// A running device. Dropping it ends its thread and removes the interface.
+/// A running device. Dropping it ends its thread, and removes the interface if it was not to stay.
 #[derive(Debug)]
 pub struct Device<C: Companion> {
     handle: Handle<C>,
@@ -217,7 +234,10 @@ impl<C: Companion> Device<C> {
     /// Makes the TUN device, binds the port, and starts the thread, all in the calling thread's
     /// network namespace.
     pub fn start(options: DeviceOptions, companion: C) -> Result<Self, DeviceError> {
-        let tun = Tun::open(&options.interface)?;
+        let tun = attach(&options.interface)?;
+        if options.after == After::Kept {
+            tun.keep()?;
+        }
         if let Some(mtu) = options.mtu {
             tun.set_mtu(mtu)?;
         }
@@ -299,6 +319,19 @@ impl<C: Companion> Drop for Device<C> {
         if let Some(thread) = self.thread.take() {
             self.handle.stop();
             join(thread);
+        }
+    }
+}
+
+/// Attaches to the TUN device. Its holder may have been killed, and take a moment to end.
+fn attach(interface: &str) -> Result<Tun, TunError> {
+    let began = Instant::now();
+    loop {
+        match Tun::open(interface) {
+            Err(error) if error.is_busy() && began.elapsed() < FREE_WITHIN => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            result => return result,
         }
     }
 }

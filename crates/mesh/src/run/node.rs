@@ -20,7 +20,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
 use super::device::{
-    Bind, Counters, Device, DeviceError, DeviceOptions, Ended, Handle, SystemEntropy,
+    After, Bind, Counters, Device, DeviceError, DeviceOptions, Ended, Handle, SystemEntropy,
 };
 use crate::core::path::{Exclude, FinderOptions, Node, NodeOptions, PeerRecord};
 use crate::core::relay::{Quota, RelayStatus};
@@ -31,7 +31,8 @@ use network::Network;
 
 /// What a node's mesh starts from.
 pub struct MeshConfig {
-    /// Name of the TUN interface, which is made, down and without address.
+    /// Name of the TUN interface, which is made, down and without address, or taken up as it is. It
+    /// stays when the mesh ends.
     pub interface: String,
     /// UDP port for everything of the mesh; 0 lets the kernel choose.
     pub port: u16,
@@ -124,7 +125,7 @@ pub enum MeshError {
     Thread(#[source] io::Error),
 }
 
-/// A node's mesh. Dropping it ends it and removes the interface.
+/// A node's mesh. Dropping it ends it; the interface stays.
 pub struct Mesh {
     handle: Handle<Beside>,
     outputs: Arc<Outputs>,
@@ -165,6 +166,7 @@ impl Mesh {
                 roaming: Roaming::Off,
                 bind: Bind::Always,
                 floor: Some(state.join("handshake-stamp")),
+                after: After::Kept,
             },
             Beside::new(node, Arc::clone(&outputs)),
         )?;
@@ -266,7 +268,7 @@ impl Mesh {
         report.ok()
     }
 
-    /// Ends the mesh's threads and removes the interface. Cancel safe: what was begun is finished.
+    /// Ends the mesh's threads. Cancel safe: what was begun is finished.
     pub async fn stop(&self) {
         self.network.stop();
         let device = self

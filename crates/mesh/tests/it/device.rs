@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use bastide_linux::namespace::{self, Namespace};
 use bastide_mesh::core::wireguard::{Event, Machine, Roaming, Transmit};
-use bastide_mesh::run::device::{Action, Bind, Companion, Device, DeviceError, DeviceOptions, End};
+use bastide_mesh::run::device::{
+    Action, After, Bind, Companion, Device, DeviceError, DeviceOptions, End,
+};
 
 use crate::rig::*;
 
@@ -60,6 +62,7 @@ fn options(interface: String, floor: Option<PathBuf>) -> DeviceOptions {
         roaming: Roaming::Off,
         bind: Bind::Always,
         floor,
+        after: After::Gone,
     }
 }
 

@@ -7,7 +7,7 @@ use bastide_linux::namespace::{self, Namespace};
 use bastide_linux::netlink;
 use bastide_mesh::core::wireguard::Roaming;
 use bastide_mesh::run::alone::{self, AloneError, Stop};
-use bastide_mesh::run::device::{Alone, Bind, Device, DeviceOptions};
+use bastide_mesh::run::device::{After, Alone, Bind, Device, DeviceOptions};
 use bastide_mesh::run::uapi::{Access, Server};
 
 use crate::rig::*;
@@ -252,6 +252,7 @@ fn a_managed_device_shows_no_private_key_and_takes_no_configuration() {
             roaming: Roaming::Off,
             bind: Bind::Always,
             floor: None,
+            after: After::Gone,
         };
         Device::start(options, Alone).unwrap()
     })
