@@ -109,5 +109,10 @@ id!(
     TicketId, "t-", "ticket"
 );
 
+id!(
+    /// One run of an agent: drawn anew each time that it starts.
+    InstanceId, "i-", "instance"
+);
+
 #[cfg(test)]
 mod tests;

@@ -17,14 +17,16 @@ mod time;
 pub mod v1;
 mod view;
 
-pub use ids::{ClusterId, IdError, NodeId, TicketId};
+pub use ids::{ClusterId, IdError, InstanceId, NodeId, TicketId};
 pub use keys::{DiscoveryKey, KeyError, SigningKey, WireGuardKey};
-pub use names::{Arch, ClusterName, NameError, NodeName, ServiceName, SiteName, StackName};
+pub use names::{
+    Arch, ClusterName, NameError, NodeName, ServiceName, SiteName, StackName, TAGS_MAX, Tag,
+};
 pub use plan::{AddressPlan, PlanError, ports};
 pub use secret::Secret;
 pub use ticket::{CONTROLLERS_MAX, CaPin, Ticket, TicketError};
 pub use time::UnixTime;
 pub use view::{
     ClusterRecord, Controller, EntryKey, NodeRecord, Revision, SwarmSettings, View, ViewEntries,
-    ViewError,
+    ViewError, WaitingJoin,
 };

@@ -95,6 +95,14 @@ label!(
     ServiceName, "service"
 );
 
+label!(
+    /// What an operator says of a node when it makes its ticket: what a rule may be about.
+    Tag, "tag"
+);
+
+/// Most tags of a node.
+pub const TAGS_MAX: usize = 16;
+
 /// A processor architecture, in the words of OCI images (`GOARCH`).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,

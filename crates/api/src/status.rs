@@ -1,11 +1,14 @@
 //! What `bastide status --json` and `bastide ps --json` print: the agent's picture of the cluster.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::v1::PathFact;
-use crate::{ClusterName, NodeId, NodeName, Revision, ServiceName, SiteName, StackName};
+use crate::{
+    ClusterName, NodeId, NodeName, Revision, ServiceName, SiteName, StackName, Tag, WaitingJoin,
+};
 
 /// The cluster as one agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Status {
     pub controller: bool,
     /// The nodes, sorted by name.
     pub nodes: Vec<NodeStatus>,
+    /// Machines that wait for an operator's approval, sorted by name.
+    #[serde(default)]
+    pub joins: Vec<WaitingJoin>,
     /// The stacks, sorted by name.
     pub stacks: Vec<StackStatus>,
     /// What is wrong: what, and the command that mends it.
@@ -37,6 +43,9 @@ pub struct NodeStatus {
     pub site: SiteName,
     /// Its mesh address.
     pub address: Ipv4Addr,
+    /// What its ticket said of it.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
     /// Whether it runs the control plane.
     pub controller: bool,
     /// How it is reached; `None` for the node that tells.

@@ -1,14 +1,17 @@
 //! Wire types of the node channel, version 1: JSON over HTTPS.
 //!
 //! ```text
-//! POST /v1/auth/join/login   JoinRequest  -> JoinAnswer   TLS; the ticket authenticates
+//! POST /v1/auth/join/login   JoinRequest  -> JoinReply    TLS; the ticket authenticates
 //! POST /v1/mesh/renew        RenewRequest -> RenewAnswer  mTLS, own certificate only
+//! POST /v1/mesh/leave        {}           -> nothing      mTLS, own certificate only
 //! GET  /v1/mesh/watch?from=R                 -> lines of WatchEvent   mTLS
 //! GET  /v1/cluster/swarm                     -> SwarmAnswer           mTLS, mesh address only
 //! POST /v1/cluster/swarm     SwarmReport                              mTLS, controllers only
 //! ```
 //!
-//! Answers travel in the field `data` of Vault's envelope; errors as `{"errors": [text]}`.
+//! Answers travel in the field `data` of Vault's envelope; errors as `{"errors": [text]}`. A machine
+//! with a good certificate is told by status [`NO_MEMBER`] that it is no member any more, and by
+//! [`RIVAL`] that another machine runs with its keys.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,14 +20,19 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arch, ClusterRecord, DiscoveryKey, NodeId, NodeName, NodeRecord, Revision, ServiceName,
-    SigningKey, SiteName, StackName, TicketId, UnixTime, WireGuardKey,
+    Arch, ClusterRecord, DiscoveryKey, InstanceId, NodeId, NodeName, NodeRecord, Revision,
+    ServiceName, SigningKey, SiteName, StackName, TicketId, UnixTime, WaitingJoin, WireGuardKey,
 };
 
 /// The header that carries the agent protocol's version.
 pub const PROTOCOL_HEADER: &str = "x-bastide-protocol";
 /// The version that this program speaks.
 pub const PROTOCOL: &str = "1";
+
+/// The status for a machine whose certificate is good and which is no member: it was removed.
+pub const NO_MEMBER: u16 = 410;
+/// The status for an agent whose node is another running agent: a copied disk.
+pub const RIVAL: u16 = 409;
 
 /// A machine asks to become a node. Repeated with the same ticket and the same keys it gets the
 /// same answer.
@@ -69,6 +77,26 @@ pub struct JoinAnswer {
     pub view_key: SigningKey,
 }
 
+/// The answer to a machine that asks to become a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum JoinReply {
+    /// It is a node.
+    Joined(Box<JoinAnswer>),
+    /// An operator has to approve first: ask again, with the same ticket and keys.
+    Waiting(WaitingJoin),
+}
+
+/// Which run of an agent reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// This run.
+    pub id: InstanceId,
+    /// The run before it, as this host's disk knows it.
+    #[serde(default)]
+    pub after: Option<InstanceId>,
+}
+
 /// A node reports, and renews its certificate when that is due.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewRequest {
@@ -78,6 +106,9 @@ pub struct RenewRequest {
     /// What the node observes; replaces its earlier report.
     #[serde(default)]
     pub facts: Option<NodeFacts>,
+    /// Which run of its agent this is.
+    #[serde(default)]
+    pub instance: Option<Instance>,
 }
 
 /// The answer to a report.
@@ -111,6 +142,10 @@ pub struct NodeFacts {
     /// What it cannot mend by itself: one line each, with the command that mends it.
     #[serde(default)]
     pub troubles: Vec<String>,
+    /// What the control plane noticed of the node, in the same form: whatever the node says here is
+    /// replaced.
+    #[serde(default)]
+    pub noted: Vec<String>,
 }
 
 /// A container on a node's routed bridge.

@@ -6,7 +6,7 @@
 //! reordered or rolled back unseen. What is merely observed (endpoints, tasks, health) is no part of
 //! it: see [`crate::v1::NodeFacts`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AddressPlan, Arch, ClusterId, ClusterName, DiscoveryKey, NodeId, NodeName, SiteName, StackName,
-    UnixTime, WireGuardKey,
+    Tag, TicketId, UnixTime, WireGuardKey,
 };
 
 /// Counts commits of the control plane. Never goes back.
@@ -33,6 +33,8 @@ pub enum EntryKey {
     Node(NodeId),
     /// `stacks/<name>`: a stack, in the JSON of the crate `bastide-stack`.
     Stack(StackName),
+    /// `joins/<id>`: a [`WaitingJoin`] of the machine that would be that node.
+    Join(NodeId),
 }
 
 impl EntryKey {
@@ -46,6 +48,7 @@ impl EntryKey {
         match kind {
             "nodes" => name.parse().ok().map(Self::Node),
             "stacks" => name.parse().ok().map(Self::Stack),
+            "joins" => name.parse().ok().map(Self::Join),
             _ => None,
         }
     }
@@ -57,6 +60,7 @@ impl std::fmt::Display for EntryKey {
             Self::Cluster => f.write_str("cluster"),
             Self::Node(id) => write!(f, "nodes/{id}"),
             Self::Stack(name) => write!(f, "stacks/{name}"),
+            Self::Join(id) => write!(f, "joins/{id}"),
         }
     }
 }
@@ -131,7 +135,32 @@ pub struct NodeRecord {
     /// Subnets behind it that the cluster approved it as a gateway for.
     #[serde(default)]
     pub routes: Vec<Ipv4Net>,
+    /// What its ticket says of it. An operator chose them; the node cannot.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
     /// When its certificate ends. Peers drop it after that moment, not before.
+    pub expires: UnixTime,
+}
+
+/// A machine with a good ticket that an operator has to approve of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingJoin {
+    /// The node that it would be.
+    pub id: NodeId,
+    /// The name it wants.
+    pub name: NodeName,
+    /// Where it says that it stands.
+    pub site: SiteName,
+    /// What its ticket says of it.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
+    /// Its ticket.
+    pub ticket: TicketId,
+    /// SHA-256 of its identity key, in hexadecimal: what the machine itself prints as well.
+    pub fingerprint: String,
+    /// When it asked.
+    pub asked: UnixTime,
+    /// Until when it can be approved.
     pub expires: UnixTime,
 }
 
@@ -173,6 +202,8 @@ pub struct View {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Its stacks: JSON text for the crate `bastide-stack`.
     pub stacks: BTreeMap<StackName, String>,
+    /// Machines that wait to be approved.
+    pub joins: BTreeMap<NodeId, WaitingJoin>,
 }
 
 /// Why entries are not a view.
@@ -198,6 +229,7 @@ impl View {
         let mut cluster = None;
         let mut nodes = BTreeMap::new();
         let mut stacks = BTreeMap::new();
+        let mut joins = BTreeMap::new();
         for (key, value) in &from.entries {
             let invalid = |source| ViewError::Entry {
                 key: key.clone(),
@@ -213,6 +245,9 @@ impl View {
                 Some(EntryKey::Stack(name)) => {
                     stacks.insert(name, value.clone());
                 }
+                Some(EntryKey::Join(id)) => {
+                    joins.insert(id, serde_json::from_str(value).map_err(invalid)?);
+                }
                 None => {}
             }
         }
@@ -222,6 +257,7 @@ impl View {
             cluster,
             nodes,
             stacks,
+            joins,
         })
     }
 }

@@ -59,7 +59,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<()> {
         Verb::Node(verb) => node::run(verb).await,
         Verb::Down(arguments) => down::run(arguments).await,
         Verb::Server(arguments) => serve::server(arguments).await,
-        Verb::Agent(arguments) => serve::agent(arguments).await,
+        Verb::Agent(arguments) => Box::pin(serve::agent(arguments)).await,
         Verb::Lab(_) | Verb::LabPart(_) | Verb::Wg(_) | Verb::Demo(_) => {
             unreachable!("`run` handles these before it starts a runtime")
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bastide_api::v1::{
-    JoinAnswer, JoinRequest, PROTOCOL, PROTOCOL_HEADER, RenewAnswer, RenewRequest,
+    JoinAnswer, JoinReply, JoinRequest, PROTOCOL, PROTOCOL_HEADER, RenewAnswer, RenewRequest,
 };
 use bastide_api::{Revision, Secret};
 use bytes::Bytes;
@@ -141,9 +141,21 @@ impl Client {
         serde_json::from_slice(text).map_err(|_| ClientError::Answer { address, what })
     }
 
-    /// Joins. May be repeated with the same request, and then gets the same answer.
-    pub async fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
+    /// Asks to become a node. May be repeated with the same request: it gets the same answer, or,
+    /// while it waits for an operator's approval, the latest one.
+    pub async fn apply(&self, request: &JoinRequest) -> Result<JoinReply, ClientError> {
         self.typed("/v1/auth/join/login", request).await
+    }
+
+    /// As [`Self::apply`], with a ticket that asks for nobody's approval.
+    pub async fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
+        match self.apply(request).await? {
+            JoinReply::Joined(answer) => Ok(*answer),
+            JoinReply::Waiting(_) => Err(ClientError::Answer {
+                address: self.first_address(),
+                what: "an operator has to approve first",
+            }),
+        }
     }
 
     /// Reports, and renews the certificate if the request says so.
@@ -188,14 +200,14 @@ impl Client {
         let mut answer = self.ask("POST", path, Some(encode(request)), by).await?;
         let data = answer.get_mut("data").map(Value::take).unwrap_or_default();
         serde_json::from_value(data).map_err(|_| ClientError::Answer {
-            address: self
-                .inner
-                .endpoints
-                .first()
-                .map(Endpoint::name)
-                .unwrap_or_default(),
+            address: self.first_address(),
             what: "its fields are of another version of the protocol",
         })
+    }
+
+    fn first_address(&self) -> String {
+        let first = self.inner.endpoints.first();
+        first.map(Endpoint::name).unwrap_or_default()
     }
 
     fn request(

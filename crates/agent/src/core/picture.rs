@@ -61,6 +61,7 @@ pub fn status(from: &Sources<'_>) -> Status {
             name: node.name.clone(),
             site: node.site.clone(),
             address: node.address,
+            tags: node.tags.clone(),
             controller: controllers.contains(&node.id),
             path: (node.id != from.me).then(|| {
                 from.paths
@@ -76,12 +77,15 @@ pub fn status(from: &Sources<'_>) -> Status {
         })
         .collect();
     nodes.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut joins: Vec<_> = from.view.joins.values().cloned().collect();
+    joins.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
     Status {
         node: from.me,
         cluster: from.view.cluster.name.clone(),
         revision: from.view.revision,
         controller: from.controller,
         nodes,
+        joins,
         stacks: stacks(from, &dead),
         troubles: troubles(from, &dead),
     }
@@ -170,7 +174,7 @@ fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
         let Some(node) = from.view.nodes.get(id) else {
             continue;
         };
-        let lines = facts.troubles.iter();
+        let lines = facts.noted.iter().chain(&facts.troubles);
         troubles.extend(lines.map(|line| format!("{}: {line}", node.name)));
     }
     troubles

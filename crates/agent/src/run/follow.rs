@@ -47,6 +47,7 @@ pub fn first_picture(state: &StateDir, member: &Member) -> Result<Picture, Membe
         cluster: ClusterRecord::clone(&answer.cluster),
         nodes: BTreeMap::from([(answer.node.id, answer.node.clone())]),
         stacks: BTreeMap::new(),
+        joins: BTreeMap::new(),
     });
     Ok(Picture {
         view: Arc::new(view),

@@ -33,6 +33,7 @@ impl Observed {
             swarm_node: engine.member,
             paths: self.paths.borrow_and_update().clone(),
             troubles: engine.troubles,
+            noted: Vec::new(),
         }
     }
 
@@ -59,6 +60,7 @@ pub async fn run(mut observed: Observed, member: Member) {
         let request = RenewRequest {
             csr,
             facts: Some(facts),
+            instance: None,
         };
         let wait = match member.client().renew(&request).await {
             Ok(answer) => {

@@ -31,6 +31,7 @@ pub(crate) fn node(slot: u8) -> NodeRecord {
         discovery: DiscoveryKey::from_bytes([slot; 32]),
         public: Vec::new(),
         routes: Vec::new(),
+        tags: std::collections::BTreeSet::new(),
         expires: UnixTime::from_millis(u64::MAX),
     }
 }
@@ -72,6 +73,7 @@ pub(crate) fn view() -> View {
         },
         nodes: (1..=3).map(|slot| (node(slot).id, node(slot))).collect(),
         stacks: BTreeMap::new(),
+        joins: BTreeMap::new(),
     }
 }
 

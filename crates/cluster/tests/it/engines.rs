@@ -58,6 +58,7 @@ fn node(slot: u32) -> NodeRecord {
         discovery: DiscoveryKey::from_bytes(byte),
         public: Vec::new(),
         routes: Vec::new(),
+        tags: std::collections::BTreeSet::new(),
         expires: UnixTime::from_millis(u64::MAX),
     }
 }
@@ -105,6 +106,7 @@ impl Cluster {
             },
             nodes: (0..count).map(|slot| (id(slot), node(slot))).collect(),
             stacks: BTreeMap::new(),
+            joins: BTreeMap::new(),
         };
         let tokens = Tokens::default();
         let agents = agents.collect();

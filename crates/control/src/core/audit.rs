@@ -95,6 +95,14 @@ pub fn audited(
     }
 }
 
+#[cfg(test)]
+impl Audited {
+    /// Returns what the record says of a refusal.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+}
+
 fn answered(envelope: &Envelope) -> Map<String, Value> {
     let mut answer = Map::new();
     if let Some(Value::Object(auth)) = &envelope.auth {
@@ -115,6 +123,10 @@ fn error_text(refusal: &Refusal) -> String {
         Refusal::Invalid(_) => "invalid request",
         Refusal::Unauthenticated | Refusal::Denied => "permission denied",
         Refusal::Forbidden(_) => "forbidden",
+        Refusal::Ticket { record, .. } => record,
+        Refusal::NoMember => "the node was removed",
+        Refusal::Rival(_) => "another machine runs with this node's keys",
+        Refusal::TooMany(_) => "too many requests",
         Refusal::Absent => "not found",
         Refusal::NoMount(_) | Refusal::UnsupportedPath => "unsupported path",
         Refusal::UnsupportedOperation => "unsupported operation",

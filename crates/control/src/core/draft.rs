@@ -216,11 +216,14 @@ impl<'s> Draft<'s> {
         }
     }
 
-    /// Takes back the writes and observations since `mark`. What was read stays compared.
+    /// Takes back the writes since `mark`, and the observations that hold only of what was granted.
+    /// What was read stays compared.
     pub fn return_to(&mut self, mark: Mark) {
         self.writes = mark.writes;
         self.mounts = None;
-        self.observations.truncate(mark.observations);
+        let since = self.observations.split_off(mark.observations);
+        let stays = since.into_iter().filter(Observation::outlives_refusal);
+        self.observations.extend(stays);
     }
 
     /// Returns whether anything was written.

@@ -132,7 +132,9 @@ pub fn decide(
         return failed(request, &course, refusal);
     }
     let quiet = course.quiet && !draft.is_written() && outcome.is_ok();
-    let audit = (!quiet && !course.unaudited).then(|| {
+    // What is refused without having been looked at is no event, or a flood would fill the log.
+    let unheard = matches!(outcome, Err(Refusal::TooMany(_)));
+    let audit = (!quiet && !course.unaudited && !unheard).then(|| {
         audit::audited(
             request,
             &course.caller,
@@ -141,15 +143,14 @@ pub fn decide(
             &outcome,
         )
     });
-    let (batch, observations) = draft.finish();
+    let (batch, mut observations) = draft.finish();
+    if outcome.is_err() {
+        observations.retain(Observation::outlives_refusal);
+    }
     Outcome::Decided(Box::new(Decision {
         batch,
         audit,
-        observations: if outcome.is_ok() {
-            observations
-        } else {
-            Vec::new()
-        },
+        observations,
         response: course.response(request, outcome),
     }))
 }
@@ -306,9 +307,10 @@ impl Course {
             }
             return Ok(Ok(()));
         }
-        if let Some(identity) = request.peer.identity
-            && admitted(draft, world, request, identity)?
-        {
+        if let Some(identity) = request.peer.identity {
+            if !admitted(draft, world, request, identity)? {
+                return Ok(Err(Refusal::NoMember));
+            }
             self.caller = Caller::Machine(identity);
             return Ok(Ok(()));
         }

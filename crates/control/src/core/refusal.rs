@@ -1,5 +1,7 @@
 //! Why a request is not granted.
 
+use std::time::Duration;
+
 use bastide_api::Secret;
 use bastide_store::BarrierError;
 
@@ -14,6 +16,19 @@ pub enum Refusal {
     Denied,
     /// It is not allowed, and this may be said.
     Forbidden(String),
+    /// The ticket that came with it is good no more, or not for this.
+    Ticket {
+        /// What the audit record says: never what the request held.
+        record: &'static str,
+        /// What whoever asked is told, with the command that mends it.
+        text: String,
+    },
+    /// The certificate is good, but its node is no member: it was removed.
+    NoMember,
+    /// Another machine runs with the same node's keys, and it is the node.
+    Rival(String),
+    /// It was refused too often to be looked at; again after this time.
+    TooMany(Duration),
     /// What is asked for does not exist.
     Absent,
     /// No mount has this path.

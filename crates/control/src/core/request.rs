@@ -64,6 +64,18 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// Who its client certificate says it is.
     pub identity: Option<Identity>,
+    /// How patient one is with its address.
+    pub patience: Patience,
+}
+
+/// How patient one is with an address. It may be of many machines, so it never decides alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// It is heard.
+    #[default]
+    Left,
+    /// It was refused so often that only a ticket's right secret is heard.
+    Worn,
 }
 
 /// A request, parsed and not yet authenticated.

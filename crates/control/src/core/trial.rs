@@ -122,8 +122,8 @@ impl Trial {
             token: token.map(|token| Secret::new(token.to_owned())),
             wrap: None,
             peer: Peer {
-                address: None,
                 identity,
+                ..Peer::default()
             },
             inside: match who {
                 As::Program => Inside::Yes,
@@ -232,6 +232,11 @@ impl Trial {
         }
     }
 
+    /// Returns what is observed.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, secs: u64) {
         self.now = self.now.plus(Duration::from_secs(secs));
@@ -264,7 +269,7 @@ impl Trial {
 /// Returns the text of a refusal that shows one.
 pub(crate) fn text(refusal: Refusal) -> String {
     match refusal {
-        Refusal::Invalid(text) | Refusal::Forbidden(text) => text,
+        Refusal::Invalid(text) | Refusal::Forbidden(text) | Refusal::Ticket { text, .. } => text,
         other => format!("{other:?}"),
     }
 }

@@ -126,6 +126,7 @@ fn refused(what: &'static str) -> impl Fn(Refusal) -> ControllerError {
             | Refusal::Forbidden(why)
             | Refusal::Unavailable(why)
             | Refusal::Internal(why)
+            | Refusal::Ticket { text: why, .. }
             | Refusal::Precondition(why) => why,
             other => format!("{other:?}"),
         },

@@ -41,12 +41,14 @@ const REQUEST_SECS_MAX: u64 = 90;
 pub enum Door {
     /// All: the API on loopback and mesh.
     Api,
-    /// Join, renew and watch: what faces the world.
+    /// Join, renew, watch and leave: what faces the world.
     Channel,
 }
 
 /// What the door facing the world lets through.
-const CHANNEL_PATHS: &[&str] = &["auth/join/login", "mesh/renew", "mesh/watch"];
+const CHANNEL_PATHS: &[&str] = &[LOGIN, "mesh/renew", "mesh/watch", "mesh/leave"];
+/// The one path where what a stranger brings can be good.
+pub const LOGIN: &str = "auth/join/login";
 
 impl Door {
     fn admits(self, path: &ApiPath) -> bool {
@@ -137,13 +139,22 @@ pub async fn serve(
     served
 }
 
-/// Answers a source that was refused too often.
+/// Returns whether a machine wants to join.
+pub fn is_login<T>(request: &hyper::Request<T>) -> bool {
+    request.uri().path().strip_prefix("/v1/") == Some(LOGIN)
+}
+
+/// Answers what was refused too often.
 pub fn too_many(wait: Duration) -> hyper::Response<Reply> {
-    let text = "too many joins from this address were refused: try again later";
-    let mut response = Refused::new(StatusCode::TOO_MANY_REQUESTS, text).into_response();
+    let mut response = Refused::from(Refusal::TooMany(wait)).into_response();
     let secs = wait.as_secs().max(1);
     response.headers_mut().insert(RETRY_AFTER, secs.into());
     response
+}
+
+fn too_often(wait: Duration) -> String {
+    let secs = wait.as_secs().max(1);
+    format!("this was tried too often: try again in {secs} seconds")
 }
 
 /// A request that is refused before it is one.
@@ -183,7 +194,15 @@ impl From<Refusal> for Refused {
             Refusal::Invalid(text) => (S::BAD_REQUEST, text),
             Refusal::Unauthenticated => (S::FORBIDDEN, "permission denied".to_owned()),
             Refusal::Denied => (S::FORBIDDEN, multi("permission denied")),
-            Refusal::Forbidden(text) => (S::FORBIDDEN, text),
+            Refusal::Forbidden(text) | Refusal::Ticket { text, .. } => (S::FORBIDDEN, text),
+            Refusal::NoMember => (
+                S::GONE,
+                "this node was removed from the cluster: to come back, `bastide down --forget`, \
+                 then `bastide join -` with a new ticket"
+                    .to_owned(),
+            ),
+            Refusal::Rival(text) => (S::CONFLICT, text),
+            Refusal::TooMany(wait) => (S::TOO_MANY_REQUESTS, too_often(wait)),
             Refusal::Absent => {
                 return Self {
                     status: S::NOT_FOUND,
@@ -410,6 +429,7 @@ fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Repl
     } = response;
     let envelope = match outcome {
         Ok(envelope) => envelope,
+        Err(Refusal::TooMany(wait)) => return too_many(wait),
         Err(refusal) => return Refused::from(refusal).into_response(),
     };
     let status = match &envelope.shape {

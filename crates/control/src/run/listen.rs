@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::request::{Identity, Peer};
+use crate::core::request::{Identity, Patience, Peer};
 use crate::run::http::{self, Door, Reply};
 use crate::run::plane::Plane;
 use crate::run::sources::Sources;
@@ -137,7 +137,7 @@ async fn secured(
 ) -> io::Result<Secured> {
     let mut peer = Peer {
         address: Some(address),
-        identity: None,
+        ..Peer::default()
     };
     let (config, identify) = match security {
         Security::Plain => return Ok(Secured::Plain(socket, peer)),
@@ -168,10 +168,15 @@ impl Desk {
             .address
             .map(|address| address.ip())
             .filter(|_| is_stranger);
+        let mut peer = peer;
         if let Some(wait) = source.map(|source| self.sources.wait(source))
             && !wait.is_zero()
         {
-            return http::too_many(wait);
+            // Many machines may stand behind one address: whoever has a good ticket is heard.
+            if !http::is_login(&request) {
+                return http::too_many(wait);
+            }
+            peer.patience = Patience::Worn;
         }
         let response = http::serve(self.plane, self.door, peer, request).await;
         if let Some(source) = source

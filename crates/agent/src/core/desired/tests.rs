@@ -22,6 +22,7 @@ fn node(byte: u8, public: &[&str]) -> NodeRecord {
         discovery: DiscoveryKey::from_bytes([byte; 32]),
         public: public.iter().map(|text| text.parse().unwrap()).collect(),
         routes: Vec::new(),
+        tags: std::collections::BTreeSet::new(),
         expires: UnixTime::from_millis(1000),
     }
 }
@@ -41,6 +42,7 @@ fn view(nodes: Vec<NodeRecord>) -> View {
         },
         nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
         stacks: BTreeMap::new(),
+        joins: BTreeMap::new(),
     }
 }
 

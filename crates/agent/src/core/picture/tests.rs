@@ -25,6 +25,7 @@ fn view() -> View {
             discovery: DiscoveryKey::from_bytes([byte; 32]),
             public: Vec::new(),
             routes: Vec::new(),
+            tags: std::collections::BTreeSet::new(),
             expires: UnixTime::EPOCH,
         }
     };
@@ -34,6 +35,7 @@ fn view() -> View {
             .map(|node| (node.id, node))
             .into(),
         stacks: BTreeMap::from([("hello".parse().unwrap(), String::new())]),
+        joins: BTreeMap::new(),
         cluster: ClusterRecord {
             id: ClusterId::from_bytes([9; 16]),
             name: "test".parse().unwrap(),

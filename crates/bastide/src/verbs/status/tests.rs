@@ -10,6 +10,7 @@ fn node(byte: u8, name: &str, kind: Option<PathKind>) -> NodeStatus {
         name: name.parse().unwrap(),
         site: "home".parse().unwrap(),
         address: [100, 72, 0, byte].into(),
+        tags: std::collections::BTreeSet::new(),
         controller: byte == 1,
         alive: kind != Some(PathKind::None),
         path: kind.map(|kind| PathFact {
@@ -41,6 +42,7 @@ fn the_screen_names_paths_relays_services_and_troubles() {
             node(2, "boreas", None),
             node(3, "cygnus", Some(PathKind::Relayed { via: relay })),
         ],
+        joins: Vec::new(),
         stacks: vec![StackStatus {
             name: "hello".parse().unwrap(),
             services: vec![ServiceStatus {

@@ -7,13 +7,16 @@
 //! nodes, nodes/<id>          list, read, delete
 //! nodes/<id>/routes          approve subnets behind a node     write
 //! nodes/<id>/public          declare where it is reached       write
-//! renew, watch               a node, for itself                client certificate
+//! nodes/<id>/name            give it another name              write
+//! renew, watch, leave        a node, for itself                client certificate
 //! ```
 //!
 //! A node joins through the auth method `join`, which calls [`enrol()`]. Membership is a lease: when it
-//! ends, by time or by anybody's revoking it, the node is off the view in the same commit.
+//! ends, by time or by anybody's revoking it, the node is off the view in the same commit. Keys of a
+//! node that was removed make no node again.
 
 mod authority;
+mod claims;
 mod enrol;
 mod feed;
 mod node;
@@ -31,7 +34,10 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, Stream};
 use crate::core::request::Operation;
 
+use claims::Keys;
+
 pub use authority::{CERTIFICATE_LIFE, is_controller, pin, view_signer};
+pub use claims::check_name_is_free;
 pub use enrol::{Admission, Applicant, enrol};
 pub use feed::{Cursor, Feed};
 pub use view::{
@@ -59,12 +65,13 @@ impl Engine for Mesh {
             (Delete, ["nodes", id]) => node::remove(ctx, node_id(id)?),
             (Create | Update, ["nodes", id, "routes"]) => routes::approve(ctx, call, node_id(id)?),
             (Create | Update, ["nodes", id, "public"]) => node::declare(ctx, call, node_id(id)?),
+            (Create | Update, ["nodes", id, "name"]) => node::rename(ctx, call, node_id(id)?),
+            (Update, ["leave"]) => node::leave(ctx),
             (Update, ["renew"]) => renew::renew(ctx, call),
             (Read, ["watch"]) => watch(ctx, call),
-            (_, ["create" | "ca" | "nodes" | "renew" | "watch"] | ["nodes", _])
-            | (_, ["nodes", _, "routes" | "public"] | ["controllers", _, "certificate"]) => {
-                Err(Refusal::UnsupportedOperation)
-            }
+            (_, ["create" | "ca" | "nodes" | "renew" | "watch" | "leave"] | ["nodes", _])
+            | (_, ["nodes", _, "routes" | "public" | "name"])
+            | (_, ["controllers", _, "certificate"]) => Err(Refusal::UnsupportedOperation),
             _ => Err(Refusal::UnsupportedPath),
         }
     }
@@ -75,7 +82,13 @@ impl Engine for Mesh {
                 let id = data.get("node").and_then(|id| id.as_str());
                 let id = id.and_then(|id| id.parse().ok());
                 let id = id.ok_or_else(|| Refusal::corrupt("lease", "it names no node"))?;
-                node::forget(ctx, id)
+                // A lease that has not ended was revoked by somebody, who wants the node gone.
+                let keys = if ctx.now() < lease.expires {
+                    Keys::Retire
+                } else {
+                    Keys::Free
+                };
+                node::forget(ctx, id, keys)
             }
             Subject::Token(_) => Ok(()),
         }

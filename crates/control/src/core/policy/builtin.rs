@@ -23,6 +23,7 @@ path "cubbyhole/*" { capabilities = ["create", "read", "update", "delete", "list
 pub const NODE: &str = r#"
 path "mesh/renew" { capabilities = ["update"] }
 path "mesh/watch" { capabilities = ["read"] }
+path "mesh/leave" { capabilities = ["update"] }
 path "mesh/nodes/{{node.id}}" { capabilities = ["read"] }
 path "cluster/swarm" { capabilities = ["read"] }
 "#;

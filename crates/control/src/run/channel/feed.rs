@@ -230,21 +230,30 @@ impl Streams for Watches {
     }
 }
 
-/// Tells one watcher what is new, until it is gone, is no member any more, or reads too slowly.
+/// Tells one watcher what is new, until it is gone, reads too slowly, or is no member any more: then
+/// it is told that, and nothing after it.
 async fn serve(shared: Arc<Shared>, mut cursor: Cursor, node: NodeId, pieces: mpsc::Sender<Bytes>) {
     let mut news = shared.news.subscribe();
+    let mut is_served = false;
     loop {
         news.borrow_and_update();
-        let events = {
+        let (is_member, events) = {
             let feed = shared.feed();
-            if !feed.has_node(node) {
+            let is_member = feed.has_node(node);
+            if !is_member && !is_served {
                 return;
             }
-            feed.read(&mut cursor)
+            // The last that a removed node gets is the signed view that does not hold it.
+            let mut events = feed.read(&mut cursor);
+            if !is_member {
+                events.retain(|event| !matches!(event, WatchEvent::Fact { .. }));
+            }
+            (is_member, events)
         };
-        if !events.is_empty() && !send(&pieces, &events).await {
+        if !events.is_empty() && !send(&pieces, &events).await || !is_member {
             return;
         }
+        is_served = true;
         tokio::select! {
             () = shared.stop.cancelled() => return,
             () = pieces.closed() => return,

@@ -114,7 +114,9 @@ async fn a_ticket_that_is_wrong_expired_or_revoked_is_refused_with_a_reason() {
     );
     let path = format!("/v1/auth/join/tickets/{}", good.id);
     site.operator().call("DELETE", &path, None).await.unwrap();
-    assert_eq!(said(client.join(&machine.request(&good)).await), unknown);
+    let revoked = said(client.join(&machine.request(&good)).await);
+    assert!(revoked.contains("revoked at"), "{revoked}");
+    assert_eq!(said(client.join(&wrong).await), unknown);
     let brief = site.ticket(json!({ "ttl": "1s" })).await;
     let expired = soon(async {
         loop {
@@ -144,8 +146,8 @@ async fn two_nodes_behind_one_address_are_two_nodes_and_cannot_touch_each_other(
     };
     for (node, trouble) in [(&one, "of one"), (&two, "of two")] {
         let request = RenewRequest {
-            csr: None,
             facts: Some(facts(trouble)),
+            ..RenewRequest::default()
         };
         node.client().renew(&request).await.unwrap();
     }
@@ -282,8 +284,8 @@ async fn a_node_reports_only_its_own_containers() {
         ..NodeFacts::default()
     };
     let request = RenewRequest {
-        csr: None,
         facts: Some(facts),
+        ..RenewRequest::default()
     };
     node.client().renew(&request).await.unwrap();
     let observed = site.server.plane().facts().borrow().clone();
@@ -293,8 +295,8 @@ async fn a_node_reports_only_its_own_containers() {
         ..NodeFacts::default()
     };
     let request = RenewRequest {
-        csr: None,
         facts: Some(large),
+        ..RenewRequest::default()
     };
     assert_eq!(status(node.client().renew(&request).await), 400);
 }

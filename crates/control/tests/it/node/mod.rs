@@ -1,6 +1,7 @@
 //! Nodes against a controller: join, renew, watch, and what must not be possible.
 
 mod join;
+mod lost;
 mod tls;
 mod watch;
 
@@ -210,7 +211,7 @@ impl Node {
     fn renewal(&self) -> RenewRequest {
         RenewRequest {
             csr: Some(self.machine.identity.csr_pem()),
-            facts: None,
+            ..RenewRequest::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use bastide_api::CaPin;
+use bastide_api::{CaPin, TicketId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -319,19 +319,40 @@ async fn who_is_refused_again_and_again_has_to_wait() {
     let site = Site::start().await;
     let ticket = site.ticket(json!({})).await;
     let client = site.stranger(&ticket);
-    let mut request = Machine::new("two").request(&ticket);
+    let machine = Machine::new("two");
+    let mut request = machine.request(&ticket);
     request.secret = BASE64.encode(&[1; 32]);
+    // Each time another ticket: it is the address that wears patience out.
     let mut last = 403;
-    for _ in 0..100 {
+    for number in 0..100_u8 {
+        request.ticket = TicketId::from_bytes([number; 16]);
         last = status(client.join(&request).await);
         if last != 403 {
             break;
         }
     }
     assert_eq!(last, 429);
-    // A member behind the same address is not held up.
-    let member = site.server.plane().facts().borrow().nodes.len();
-    assert_eq!(member, 0);
+    // What is refused without a look makes the log no longer.
+    let length = || {
+        std::fs::metadata(site.folder.path().join("audit.log"))
+            .unwrap()
+            .len()
+    };
+    let before = length();
+    for _ in 0..10 {
+        assert_eq!(status(client.join(&request).await), 429);
+        assert_eq!(status(client.renew(&RenewRequest::default()).await), 429);
+    }
+    assert_eq!(length(), before);
+    // A machine behind the same address with a good ticket is not held up, nor is a member.
+    let answer = client.join(&machine.request(&ticket)).await.unwrap();
+    let node = Node {
+        machine,
+        answer,
+        channel: site.channel,
+        api: site.api,
+    };
+    node.client().renew(&node.renewal()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

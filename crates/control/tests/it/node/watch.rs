@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bastide_api::v1::{NodeFacts, RenewRequest, WatchEvent};
+use bastide_api::v1::{NO_MEMBER, NodeFacts, RenewRequest, WatchEvent};
 
 use super::*;
 
@@ -79,8 +79,8 @@ async fn reports_reach_other_nodes_and_are_no_part_of_the_view() {
         ..NodeFacts::default()
     };
     let request = RenewRequest {
-        csr: None,
         facts: Some(facts.clone()),
+        ..RenewRequest::default()
     };
     two.client().renew(&request).await.unwrap();
     let told = until(&mut watch, &mut follower, |_, followed| match followed {
@@ -103,17 +103,27 @@ async fn a_removed_node_loses_its_watch_within_a_second_and_all_else_at_once() {
     })
     .await;
     let mut watch = gone.client().watch(START).await.unwrap();
-    assert!(matches!(
-        soon(watch.next()).await.unwrap(),
-        WatchEvent::Snapshot { .. }
-    ));
+    let first = soon(watch.next()).await.unwrap();
+    assert!(matches!(first, WatchEvent::Snapshot { .. }));
     let path = format!("/v1/mesh/nodes/{}", gone.id());
     site.operator().call("DELETE", &path, None).await.unwrap();
     let removed = Instant::now();
-    soon(async { while watch.next().await.is_ok() {} }).await;
+    // The last that it is told, signed, is that it is gone.
+    let mut own = gone.follower();
+    own.handle(first).unwrap();
+    soon(async {
+        while let Ok(event) = watch.next().await {
+            own.handle(event).unwrap();
+        }
+    })
+    .await;
+    assert!(own.view().is_some() && !has(&own, gone.id()));
     assert!(removed.elapsed() < Duration::from_secs(1));
-    assert_eq!(status(gone.client().renew(&gone.renewal()).await), 403);
-    assert_eq!(status(gone.client().watch(START).await), 403);
+    assert_eq!(
+        status(gone.client().renew(&gone.renewal()).await),
+        NO_MEMBER
+    );
+    assert_eq!(status(gone.client().watch(START).await), NO_MEMBER);
     until(&mut other, &mut follower, |follower, _| {
         (!has(follower, gone.id())).then_some(())
     })
@@ -134,7 +144,10 @@ async fn membership_is_a_lease_and_revoking_it_removes_the_node() {
         .call("PUT", "/v1/sys/leases/revoke", body)
         .await
         .unwrap();
-    assert_eq!(status(node.client().renew(&node.renewal()).await), 403);
+    assert_eq!(
+        status(node.client().renew(&node.renewal()).await),
+        NO_MEMBER
+    );
     assert_eq!(status(site.operator().call("GET", &path, None).await), 404);
 }
 

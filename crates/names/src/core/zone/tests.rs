@@ -22,6 +22,7 @@ fn node(number: u8, name: &str) -> NodeRecord {
         discovery: DiscoveryKey::from_bytes([number; 32]),
         public: Vec::new(),
         routes: Vec::new(),
+        tags: std::collections::BTreeSet::new(),
         expires: UnixTime::from_millis(u64::MAX),
     }
 }
@@ -45,6 +46,7 @@ pub fn view() -> View {
         cluster,
         nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
         stacks: BTreeMap::from([("shop".parse().unwrap(), stack.to_owned())]),
+        joins: BTreeMap::new(),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Tickets: made, shown, revoked.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bastide_api::{
-    CONTROLLERS_MAX, CaPin, ClusterRecord, NodeId, NodeName, Secret, SiteName, Ticket, TicketId,
+    CONTROLLERS_MAX, CaPin, ClusterRecord, NodeId, NodeName, Secret, SiteName, TAGS_MAX, Tag,
+    Ticket, TicketId,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::stored::{self, StoredTicket};
+use super::pending;
+use super::stored::{self, Approval, StoredTicket};
 use crate::core::engine::{Call, Caller, Context};
 use crate::core::engines::mesh;
 use crate::core::leases::Owner;
@@ -48,6 +51,12 @@ pub(super) fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answe
     if name.is_some() && uses != 1 {
         return Err(Refusal::invalid("a ticket for one name has one use"));
     }
+    let tags = tags(call)?;
+    let approval = if fields.flag("approve")?.unwrap_or(false) {
+        Approval::Asked
+    } else {
+        Approval::Given
+    };
     let node = own_node(ctx, call)?;
     let cluster = mesh::cluster(ctx)?;
     let pin = mesh::pin(&mut ctx.within(mesh::MOUNT)?)?;
@@ -71,6 +80,10 @@ pub(super) fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answe
         created: now,
         expires: now.plus(ttl),
         uses,
+        uses_first: uses,
+        tags,
+        approval,
+        revoked: None,
         name,
         site,
         node,
@@ -91,6 +104,20 @@ pub(super) fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answe
         "expires": stored.expires,
         "uses": uses,
     })))
+}
+
+fn tags(call: &Call<'_>) -> Result<BTreeSet<Tag>, Refusal> {
+    let given = call.fields().list("tags")?.unwrap_or_default();
+    let parsed = given.iter().map(|tag| tag.parse::<Tag>());
+    let tags: BTreeSet<Tag> = parsed
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::invalid(error.to_string()))?;
+    if TAGS_MAX < tags.len() {
+        return Err(Refusal::invalid(format!(
+            "a node has at most {TAGS_MAX} tags"
+        )));
+    }
+    Ok(tags)
 }
 
 /// Returns the node that a ticket is to give, if the program says so: the controller's own id is
@@ -144,36 +171,73 @@ where
     .transpose()
 }
 
+pub(super) fn list(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
+    let keys = ctx.list(stored::TICKETS)?;
+    if keys.is_empty() {
+        return Err(Refusal::Absent);
+    }
+    let mut info = Map::new();
+    for key in &keys {
+        let Ok(id) = key.parse() else { continue };
+        if let Some(ticket) = ctx.load::<StoredTicket>(&stored::ticket(id))? {
+            info.insert(key.clone(), shown(ctx, id, &ticket));
+        }
+    }
+    Ok(Answer::json(json!({ "keys": keys, "key_info": info })))
+}
+
 pub(super) fn read(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<Answer, Refusal> {
     let ticket: Option<StoredTicket> = ctx.load(&stored::ticket(id))?;
     let ticket = ticket.ok_or(Refusal::Absent)?;
-    Ok(Answer::json(json!({
-        "id": id,
-        "created": ticket.created,
-        "expires": ticket.expires,
-        "uses": ticket.uses,
-        "name": ticket.name,
-        "site": ticket.site,
-        "is_good": 0 < ticket.uses && ctx.now() < ticket.expires,
-    })))
+    Ok(Answer::json(shown(ctx, id, &ticket)))
 }
 
+fn shown(ctx: &Context<'_, '_>, id: TicketId, ticket: &StoredTicket) -> Value {
+    let state = if ticket.revoked.is_some() {
+        "revoked"
+    } else if ticket.expires <= ctx.now() {
+        "ended"
+    } else if ticket.uses == 0 {
+        "spent"
+    } else {
+        "good"
+    };
+    json!({
+        "id": id,
+        "state": state,
+        "created": ticket.created,
+        "expires": ticket.expires,
+        "revoked": ticket.revoked,
+        "uses": ticket.uses,
+        "uses_first": ticket.uses_first,
+        "tags": ticket.tags,
+        "approve": ticket.approval == Approval::Asked,
+        "name": ticket.name,
+        "site": ticket.site,
+        "is_good": state == "good",
+    })
+}
+
+/// Makes a ticket good for nothing more. What it made already stays: nodes, and the answers to those
+/// whose reply was lost; who holds it is told so until it would be forgotten anyway.
 pub(super) fn revoke(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<Answer, Refusal> {
     let ticket: Option<StoredTicket> = ctx.load(&stored::ticket(id))?;
-    let ticket = ticket.ok_or(Refusal::Absent)?;
-    if let Some(lease) = &ticket.lease {
-        ctx.end(lease)?;
+    let mut ticket = ticket.ok_or(Refusal::Absent)?;
+    if ticket.revoked.is_none() {
+        ticket.revoked = Some(ctx.now());
+        ctx.save(&stored::ticket(id), &ticket)?;
+        pending::refuse_all_of(ctx, id)?;
     }
-    forget(ctx, id)?;
     Ok(Answer::done())
 }
 
-/// Deletes a ticket and what was answered to those who spent it. May be done twice.
+/// Deletes a ticket and what was answered to those who spent it. May be done twice. Machines that
+/// wait have ended before, or end with the ticket that they came with.
 pub(super) fn forget(ctx: &mut Context<'_, '_>, id: TicketId) -> Result<(), Refusal> {
     ctx.delete(&stored::ticket(id));
     let prefix = stored::answers(id);
     for key in ctx.keys(&prefix)? {
         ctx.delete(&format!("{prefix}{key}"));
     }
-    Ok(())
+    pending::end_all_of(ctx, id)
 }

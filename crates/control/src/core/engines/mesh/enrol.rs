@@ -1,19 +1,20 @@
 //! Making a machine a node: id, name, addresses, certificate, membership, in one batch.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bastide_api::v1::JoinAnswer;
 use bastide_api::{
-    Arch, ClusterRecord, DiscoveryKey, EntryKey, NodeId, NodeName, NodeRecord, SiteName, TicketId,
+    Arch, DiscoveryKey, EntryKey, NodeId, NodeName, NodeRecord, SiteName, Tag, TicketId,
     WireGuardKey,
 };
 use bastide_pki::ProvenKey;
 use ipnet::Ipv4Net;
 use serde_json::json;
 
-use super::stored::{self, SLOT_NEXT, StoredNode};
-use super::{authority, routes, view};
+use super::stored::{self, StoredNode};
+use super::{authority, claims, routes, view};
 use crate::core::engine::Context;
 use crate::core::leases::{LeaseId, Owner};
 use crate::core::refusal::Refusal;
@@ -31,12 +32,17 @@ const MEMBERSHIP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub struct Admission {
     ticket: TicketId,
     node: Option<NodeId>,
+    tags: BTreeSet<Tag>,
 }
 
 impl Admission {
-    /// A ticket was spent; `node` is the id that it was made for, if for one.
-    pub(in crate::core) fn by_ticket(ticket: TicketId, node: Option<NodeId>) -> Self {
-        Self { ticket, node }
+    /// A ticket was spent; `node` is the id that the node is to have, if it is known already.
+    pub(in crate::core) fn by_ticket(
+        ticket: TicketId,
+        node: Option<NodeId>,
+        tags: BTreeSet<Tag>,
+    ) -> Self {
+        Self { ticket, node, tags }
     }
 }
 
@@ -60,6 +66,17 @@ pub struct Applicant {
     pub routes: Vec<Ipv4Net>,
 }
 
+impl Applicant {
+    /// Refuses what could not become a node now, before anybody is asked to approve of it. `ctx` must
+    /// be of the mount `mesh/`; `id` is the node that it would be.
+    pub fn check(&self, ctx: &mut Context<'_, '_>, id: NodeId) -> Result<(), Refusal> {
+        check_public(&self.public)?;
+        routes::check_sane(&self.routes)?;
+        claims::check_name_is_free(ctx, &self.name)?;
+        claims::check_keys(ctx, &self.wireguard, &self.identity.fingerprint(), id)
+    }
+}
+
 /// Makes `applicant` a node. `ctx` must be of the mount `mesh/`.
 pub fn enrol(
     ctx: &mut Context<'_, '_>,
@@ -77,9 +94,10 @@ pub fn enrol(
     if ctx.get(&stored::node(id))?.is_some() {
         return Err(Refusal::invalid(format!("node `{id}` has joined already")));
     }
-    claim_name(ctx, &applicant.name, id)?;
-    claim_wireguard_key(ctx, &applicant.wireguard, id)?;
-    let slot = claim_slot(ctx, &cluster, id)?;
+    let fingerprint = applicant.identity.fingerprint();
+    claims::name(ctx, &applicant.name, id)?;
+    claims::keys(ctx, &applicant.wireguard, &fingerprint, id)?;
+    let slot = claims::slot(ctx, &cluster, id)?;
     let (address, containers) = cluster
         .plan
         .slot(slot)
@@ -97,6 +115,7 @@ pub fn enrol(
         discovery: applicant.discovery,
         public: applicant.public,
         routes: Vec::new(),
+        tags: admission.tags,
         expires: issued.expires,
     };
     let lease = grant(ctx, id)?;
@@ -107,6 +126,7 @@ pub fn enrol(
         joined: ctx.now(),
         ticket: admission.ticket,
         offered: applicant.routes,
+        identity: Some(fingerprint),
     };
     ctx.save(&stored::node(id), &node)?;
     view::publish(ctx, &EntryKey::Node(id), &record)?;
@@ -128,66 +148,6 @@ fn grant(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<LeaseId, Refusal> {
         data: json!({ "node": id }),
     };
     ctx.grant(&format!("mesh/nodes/{id}"), membership, Owner::Nobody)
-}
-
-fn claim_name(ctx: &mut Context<'_, '_>, name: &NodeName, id: NodeId) -> Result<(), Refusal> {
-    let at = stored::name(name);
-    if let Some(holder) = ctx.load::<NodeId>(&at)? {
-        return Err(Refusal::invalid(format!(
-            "the name `{name}` is taken by node {holder}: choose another with `--name`, or remove \
-             that node first"
-        )));
-    }
-    ctx.save(&at, &id)
-}
-
-fn claim_wireguard_key(
-    ctx: &mut Context<'_, '_>,
-    key: &WireGuardKey,
-    id: NodeId,
-) -> Result<(), Refusal> {
-    if *key.as_bytes() == [0; 32] {
-        return Err(Refusal::invalid("the WireGuard key is all zeros"));
-    }
-    let at = stored::wireguard(key);
-    if ctx.get(&at)?.is_some() {
-        return Err(Refusal::invalid(
-            "the WireGuard key is another node's: each node must make its own",
-        ));
-    }
-    ctx.save(&at, &id)
-}
-
-/// Takes a slot of the address plan: the first for the first controller, whose address is known
-/// before it joins; for others the first free one after the one given out last, so that a removed
-/// node's addresses rest for as long as there are others.
-fn claim_slot(
-    ctx: &mut Context<'_, '_>,
-    cluster: &ClusterRecord,
-    id: NodeId,
-) -> Result<u32, Refusal> {
-    let count = cluster.plan.nodes_max();
-    if cluster.controllers.first().is_some_and(|it| it.node == id) {
-        ctx.save(&stored::slot(0), &id)?;
-        return Ok(0);
-    }
-    let start: u32 = ctx.load(SLOT_NEXT)?.unwrap_or(1);
-    let taken = ctx.keys("slot/")?;
-    let taken: std::collections::BTreeSet<u32> = taken
-        .iter()
-        .filter_map(|key| u32::from_str_radix(key, 16).ok())
-        .collect();
-    let free = (start..count)
-        .chain(1..start.min(count))
-        .find(|slot| !taken.contains(slot))
-        .ok_or_else(|| {
-            Refusal::invalid(format!(
-                "the address plan has no room for more than {count} nodes"
-            ))
-        })?;
-    ctx.save(&stored::slot(free), &id)?;
-    ctx.save(SLOT_NEXT, &(free + 1))?;
-    Ok(free)
 }
 
 pub(super) fn check_public(public: &[SocketAddr]) -> Result<(), Refusal> {

@@ -1,11 +1,12 @@
-//! Nodes as operators see them: list, read, declare, remove.
+//! Nodes as operators see them: list, read, declare, rename, remove.
 
 use std::net::SocketAddr;
 
-use bastide_api::{EntryKey, NodeId, NodeRecord};
+use bastide_api::{EntryKey, NodeId, NodeName, NodeRecord};
 use serde::Deserialize;
 use serde_json::{Map, json};
 
+use super::claims::{self, Keys};
 use super::stored::{self, StoredNode};
 use super::{enrol, view};
 use crate::core::engine::{Call, Context};
@@ -23,6 +24,7 @@ pub(super) fn list(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
                 "name": record.name,
                 "site": record.site,
                 "address": record.address,
+                "tags": record.tags,
                 "expires": record.expires,
             });
             info.insert(key.clone(), shown);
@@ -78,21 +80,67 @@ pub(super) fn remove(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<Answer, Re
         ));
     }
     let node = existing(ctx, id)?;
+    forget(ctx, id, Keys::Retire)?;
     ctx.end(&node.lease)?;
-    // The lease's end has removed the node already, unless the lease was lost.
-    forget(ctx, id)?;
     Ok(Answer::done())
 }
 
-/// Takes a node out of everything. May be done twice. `ctx` must be of the mount `mesh/`.
-pub(super) fn forget(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<(), Refusal> {
+/// A node goes of its own will, as `bastide down --forget` does: its name is free. Its keys are
+/// deleted by itself, so they need not be remembered.
+pub(super) fn leave(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
+    // Which node goes is what its certificate says.
+    let Some(machine) = ctx.caller.machine() else {
+        return Err(Refusal::Forbidden("only nodes can leave".to_owned()));
+    };
+    let cluster = super::cluster(ctx)?;
+    if super::authority::is_controller(&cluster, machine.node()) {
+        return Err(Refusal::invalid(
+            "this node runs the control plane and cannot leave",
+        ));
+    }
+    let node = existing(ctx, machine.node())?;
+    forget(ctx, machine.node(), Keys::Free)?;
+    ctx.end(&node.lease)?;
+    Ok(Answer::done())
+}
+
+/// Another name for a node.
+#[derive(Deserialize)]
+struct Renaming {
+    name: NodeName,
+}
+
+/// Gives a node another name. Its certificate and its address hold its id, which stays.
+pub(super) fn rename(
+    ctx: &mut Context<'_, '_>,
+    call: &Call<'_>,
+    id: NodeId,
+) -> Result<Answer, Refusal> {
+    let Renaming { name } = call.parse()?;
     let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    let mut record = record.ok_or(Refusal::Absent)?;
+    if record.name == name {
+        return Ok(Answer::done());
+    }
+    claims::name(ctx, &name, id)?;
+    ctx.delete(&stored::name(&record.name));
+    record.name = name;
+    view::publish(ctx, &EntryKey::Node(id), &record)?;
+    Ok(Answer::done())
+}
+
+/// Takes a node out of everything but its lease. May be done twice. `ctx` must be of the mount
+/// `mesh/`.
+pub(super) fn forget(ctx: &mut Context<'_, '_>, id: NodeId, keys: Keys) -> Result<(), Refusal> {
+    let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
+    let node: Option<StoredNode> = ctx.load(&stored::node(id))?;
     if let Some(record) = record {
         ctx.delete(&stored::name(&record.name));
-        ctx.delete(&stored::wireguard(&record.wireguard));
+        let identity = node.as_ref().and_then(|node| node.identity.as_ref());
+        claims::give_up_keys(ctx, &record, identity, keys)?;
         view::withdraw(ctx, &EntryKey::Node(id))?;
     }
-    if let Some(node) = ctx.load::<StoredNode>(&stored::node(id))? {
+    if let Some(node) = node {
         ctx.delete(&stored::slot(node.slot));
         ctx.delete(&stored::node(id));
     }

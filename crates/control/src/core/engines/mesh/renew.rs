@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bastide_api::v1::{NodeFacts, RenewAnswer, RenewRequest};
-use bastide_api::{EntryKey, NodeRecord};
+use bastide_api::v1::{Instance, NodeFacts, RenewAnswer, RenewRequest};
+use bastide_api::{EntryKey, NodeId, NodeRecord};
 use bastide_pki::ProvenKey;
 
-use super::{authority, node, shown, view};
+use super::{authority, claims, node, shown, stored, view};
 use crate::core::engine::{Call, Context};
 use crate::core::facts::Observation;
 use crate::core::leases::LeaseId;
@@ -30,6 +30,9 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
     };
     let id = machine.node();
     let request: RenewRequest = call.parse()?;
+    if let Some(instance) = request.instance {
+        check_instance(ctx, id, instance)?;
+    }
     let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
     let mut record = record.ok_or(Refusal::Absent)?;
     if let Some(facts) = request.facts {
@@ -46,9 +49,17 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         let (authority, _) = authority::load(ctx)?;
         let serial = ctx.entropy().bytes();
         let issued = authority.sign_node(&key, id, authority::validity(ctx), serial);
-        let lease = node::existing(ctx, id)?.lease;
-        check_pace(ctx, &lease)?;
-        ctx.extend(&lease, authority::CERTIFICATE_LIFE)?;
+        let mut node = node::existing(ctx, id)?;
+        check_pace(ctx, &node.lease)?;
+        ctx.extend(&node.lease, authority::CERTIFICATE_LIFE)?;
+        let fingerprint = key.fingerprint();
+        if node.identity != Some(fingerprint) {
+            claims::keys(ctx, &record.wireguard, &fingerprint, id)?;
+            if let Some(before) = node.identity.replace(fingerprint) {
+                ctx.delete(&stored::identity(&before));
+            }
+            ctx.save(&stored::node(id), &node)?;
+        }
         record.expires = issued.expires;
         view::publish(ctx, &EntryKey::Node(id), &record)?;
         answer.certificate = Some(issued.pem);
@@ -58,6 +69,24 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         quiet: answer.certificate.is_none(),
         ..shown(&answer)
     })
+}
+
+/// Refuses a run of an agent if another machine with the same keys is the node.
+fn check_instance(
+    ctx: &mut Context<'_, '_>,
+    id: NodeId,
+    instance: Instance,
+) -> Result<(), Refusal> {
+    let from = ctx.peer.address.map(|address| address.ip());
+    ctx.observe(Observation::Heard(id, instance, from));
+    if ctx.facts().is_the_node(ctx.now(), id, instance) {
+        return Ok(());
+    }
+    Err(Refusal::Rival(
+        "another machine runs with this node's keys, as after copying a disk, and is the node: type \
+         `bastide down --forget` on this one, then `bastide join -` with a new ticket"
+            .to_owned(),
+    ))
 }
 
 /// Refuses a renewal soon after another one: each is a commit, and news for every member.

@@ -30,6 +30,16 @@ pub fn wireguard(key: &bastide_api::WireGuardKey) -> String {
     )
 }
 
+/// Where it is noted that an identity key, of which this is the fingerprint, is in use.
+pub fn identity(fingerprint: &[u8; 32]) -> String {
+    format!("identity/{}", data_encoding::HEXLOWER.encode(fingerprint))
+}
+
+/// Where it is noted that the key that stood at `place` was a removed node's.
+pub fn retired(place: &str) -> String {
+    format!("retired/{place}")
+}
+
 /// Where it is noted that a slot of the address plan is taken.
 pub fn slot(slot: u32) -> String {
     format!("slot/{slot:08x}")
@@ -82,4 +92,21 @@ pub struct StoredNode {
     pub ticket: TicketId,
     /// Subnets that it offered to be the gateway for.
     pub offered: Vec<Ipv4Net>,
+    /// SHA-256 of its identity key.
+    #[serde(default)]
+    pub identity: Option<[u8; 32]>,
+}
+
+/// A key of a node that was removed. It is kept for good: there is one for each removal, which is an
+/// operator's act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Of this layout.
+    pub format: u32,
+    /// Whose it was.
+    pub node: bastide_api::NodeId,
+    /// That node's name then.
+    pub name: bastide_api::NodeName,
+    /// When it was removed.
+    pub at: UnixTime,
 }

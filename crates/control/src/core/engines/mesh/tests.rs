@@ -1,6 +1,6 @@
-use bastide_api::v1::{JoinAnswer, JoinRequest, NodeFacts, RenewAnswer, RenewRequest};
+use bastide_api::v1::{Instance, JoinAnswer, JoinRequest, NodeFacts, RenewAnswer, RenewRequest};
 use bastide_api::{
-    AddressPlan, Arch, ClusterRecord, Controller, DiscoveryKey, Ticket, WireGuardKey,
+    AddressPlan, Arch, ClusterRecord, Controller, DiscoveryKey, InstanceId, Ticket, WireGuardKey,
 };
 use data_encoding::BASE64;
 use serde_json::Value;
@@ -81,7 +81,7 @@ fn renew(trial: &mut Trial, node: NodeId, request: &RenewRequest) -> Result<Rene
 fn certificate_request() -> RenewRequest {
     RenewRequest {
         csr: Some(csr()),
-        facts: None,
+        ..RenewRequest::default()
     }
 }
 
@@ -104,7 +104,7 @@ fn a_node_that_renews_stays_and_one_that_does_not_is_gone_after_a_day() {
     trial.tend();
     assert!(is_there(&mut trial, stays.id) && !is_there(&mut trial, goes.id));
     let refused = renew(&mut trial, goes.id, &certificate_request());
-    assert!(matches!(refused, Err(Refusal::Unauthenticated)));
+    assert!(matches!(refused, Err(Refusal::NoMember)));
     let lookup = trial
         .root(Operation::List, "sys/leases/lookup/mesh/nodes", json!({}))
         .unwrap();
@@ -117,7 +117,7 @@ fn a_membership_past_its_end_counts_for_nothing_before_the_expiry_has_come_by() 
     let late = node(&mut trial, "a", 1).node;
     trial.pass(86_400);
     let refused = renew(&mut trial, late.id, &certificate_request());
-    assert!(matches!(refused, Err(Refusal::Unauthenticated)));
+    assert!(matches!(refused, Err(Refusal::NoMember)));
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn a_report_without_a_request_changes_nothing_that_is_stored() {
     let mut trial = begin("100.72.0.0/24");
     let one = node(&mut trial, "a", 1).node;
     let report = RenewRequest {
-        csr: None,
         facts: Some(NodeFacts::default()),
+        ..RenewRequest::default()
     };
     let who = As::Machine(Identity::Node(one.id));
     let request = Trial::request(who, Operation::Update, "mesh/renew", json!(report));
@@ -172,7 +172,7 @@ fn only_a_machine_renews_and_watches() {
     }
     let stranger = As::Machine(Identity::Node(NodeId::from_bytes([9; 16])));
     let watching = trial.ask(stranger, Operation::Read, "mesh/watch", json!({}));
-    assert!(matches!(watching, Err(Refusal::Unauthenticated)));
+    assert!(matches!(watching, Err(Refusal::NoMember)));
 }
 
 #[test]
@@ -253,8 +253,184 @@ fn a_node_removed_twice_is_removed_and_a_controller_is_not() {
         json!({}),
     );
     assert!(text(kept.unwrap_err()).contains("control plane"));
-    // The name and the key are free again.
-    node(&mut trial, "a", 1);
+    // The name is free again.
+    node(&mut trial, "a", 2);
+}
+
+#[test]
+fn keys_of_a_removed_node_make_no_node_with_any_ticket() {
+    let mut trial = begin("100.72.0.0/24");
+    let identity = csr();
+    let first = ticket(&mut trial, json!({}));
+    let gone = join(&mut trial, &request(&first, "a", 1, &identity)).unwrap();
+    let path = format!("mesh/nodes/{}", gone.node.id);
+    trial.root(Operation::Delete, &path, json!({})).unwrap();
+    let next = ticket(&mut trial, json!({ "uses": 4 }));
+    for (key, csr) in [(1, identity.clone()), (1, csr()), (2, identity)] {
+        let refused = join(&mut trial, &request(&next, "b", key, &csr)).unwrap_err();
+        let told = text(refused);
+        assert!(
+            told.contains("node `a`") && told.contains("bastide down --forget"),
+            "{told}"
+        );
+    }
+    join(&mut trial, &request(&next, "b", 2, &csr())).unwrap();
+}
+
+#[test]
+fn a_node_whose_lease_somebody_revokes_was_removed_like_any_other() {
+    let mut trial = begin("100.72.0.0/24");
+    let identity = csr();
+    let first = ticket(&mut trial, json!({}));
+    let gone = join(&mut trial, &request(&first, "a", 1, &identity))
+        .unwrap()
+        .node
+        .id;
+    let read = trial
+        .root(Operation::Read, &format!("mesh/nodes/{gone}"), json!({}))
+        .unwrap();
+    trial.write("sys/leases/revoke", json!({ "lease_id": read["lease_id"] }));
+    let next = ticket(&mut trial, json!({}));
+    let refused = join(&mut trial, &request(&next, "a", 1, &identity)).unwrap_err();
+    assert!(text(refused).contains("removed"));
+}
+
+#[test]
+fn a_node_that_was_silent_for_too_long_may_join_anew_with_its_keys() {
+    let mut trial = begin("100.72.0.0/24");
+    let identity = csr();
+    let first = ticket(&mut trial, json!({}));
+    let late = join(&mut trial, &request(&first, "a", 1, &identity))
+        .unwrap()
+        .node
+        .id;
+    trial.pass(86_401);
+    trial.tend();
+    let next = ticket(&mut trial, json!({}));
+    let again = join(&mut trial, &request(&next, "a", 1, &identity))
+        .unwrap()
+        .node
+        .id;
+    assert_ne!(again, late);
+}
+
+#[test]
+fn a_node_leaves_by_its_own_certificate_and_its_name_and_keys_are_free() {
+    let mut trial = begin("100.72.0.0/24");
+    let identity = csr();
+    let first = ticket(&mut trial, json!({}));
+    let (stays, leaves) = (
+        node(&mut trial, "b", 2).node.id,
+        request(&first, "a", 1, &identity),
+    );
+    let leaves = join(&mut trial, &leaves).unwrap().node.id;
+    let who = As::Machine(Identity::Node(leaves));
+    // Whatever it says, it speaks for itself alone.
+    let body = json!({ "node": stays });
+    trial
+        .ask(who, Operation::Update, "mesh/leave", body)
+        .unwrap();
+    assert!(is_there(&mut trial, stays) && !is_there(&mut trial, leaves));
+    let next = ticket(&mut trial, json!({}));
+    join(&mut trial, &request(&next, "a", 1, &identity)).unwrap();
+    for who in [As::Root, As::Program, As::Nobody] {
+        let refused = trial.ask(who, Operation::Update, "mesh/leave", json!({}));
+        assert!(matches!(
+            refused,
+            Err(Refusal::Forbidden(_) | Refusal::Unauthenticated)
+        ));
+    }
+}
+
+#[test]
+fn the_node_that_runs_the_control_plane_cannot_leave() {
+    let mut trial = begin("100.72.0.0/24");
+    let data = json!({ "node": own(), "name": "one" });
+    let made = trial
+        .ask(As::Program, Operation::Update, "auth/join/tickets", data)
+        .unwrap();
+    let text_of = made.data.unwrap()["ticket"].as_str().unwrap().to_owned();
+    let ticket: Ticket = text_of.parse().unwrap();
+    join(&mut trial, &request(&ticket, "one", 1, &csr())).unwrap();
+    let who = As::Machine(Identity::Controller(own()));
+    let refused = trial.ask(who, Operation::Update, "mesh/leave", json!({}));
+    assert!(text(refused.unwrap_err()).contains("control plane"));
+}
+
+#[test]
+fn a_node_gets_another_name_and_keeps_all_else() {
+    let mut trial = begin("100.72.0.0/24");
+    let (one, other) = (node(&mut trial, "a", 1).node, node(&mut trial, "b", 2).node);
+    let path = format!("mesh/nodes/{}/name", one.id);
+    trial.write(&path, json!({ "name": "c" }));
+    let read = trial
+        .root(
+            Operation::Read,
+            &format!("mesh/nodes/{}", one.id),
+            json!({}),
+        )
+        .unwrap();
+    let expected = NodeRecord {
+        name: "c".parse().unwrap(),
+        ..one.clone()
+    };
+    assert_eq!(
+        serde_json::from_value::<NodeRecord>(read).unwrap(),
+        expected
+    );
+    let taken = trial
+        .root(Operation::Update, &path, json!({ "name": "b" }))
+        .unwrap_err();
+    assert!(text(taken).contains(&other.id.to_string()));
+    trial.write(&path, json!({ "name": "c" }));
+    // The old name is free, the new one is not.
+    node(&mut trial, "a", 3);
+    let ticket = ticket(&mut trial, json!({}));
+    assert!(join(&mut trial, &request(&ticket, "c", 4, &csr())).is_err());
+    for wrong in [json!({}), json!({ "name": "Not a name" })] {
+        assert!(trial.root(Operation::Update, &path, wrong).is_err());
+    }
+}
+
+#[test]
+fn a_copied_disk_is_turned_away_and_told_of_in_the_nodes_report() {
+    let mut trial = begin("100.72.0.0/24");
+    let one = node(&mut trial, "a", 1).node.id;
+    let run = |id: u8, after: u8| {
+        let id_of = |byte| InstanceId::from_bytes([byte; 16]);
+        RenewRequest {
+            facts: Some(NodeFacts::default()),
+            instance: Some(Instance {
+                id: id_of(id),
+                after: Some(id_of(after)),
+            }),
+            ..RenewRequest::default()
+        }
+    };
+    renew(&mut trial, one, &run(1, 0)).unwrap();
+    renew(&mut trial, one, &run(2, 1)).unwrap();
+    renew(&mut trial, one, &run(1, 0)).unwrap();
+    let copy = RenewRequest {
+        csr: Some(csr()),
+        ..run(2, 1)
+    };
+    let refused = renew(&mut trial, one, &copy);
+    assert!(
+        matches!(refused, Err(Refusal::Rival(_))),
+        "and it gets no certificate"
+    );
+    // What a node says of itself here is not believed.
+    let mut lying = run(1, 0);
+    lying.facts.as_mut().unwrap().noted = vec!["all is well".to_owned()];
+    renew(&mut trial, one, &lying).unwrap();
+    let noted = &trial.facts().nodes[&one].facts.noted;
+    assert!(
+        noted.len() == 1 && noted[0].contains("copying a disk"),
+        "{noted:?}"
+    );
+    trial.pass(61);
+    renew(&mut trial, one, &run(1, 0)).unwrap();
+    assert!(trial.facts().nodes[&one].facts.noted.is_empty());
 }
 
 #[test]
