@@ -4,3 +4,4 @@ pub mod desired;
 pub mod journal;
 pub mod picture;
 pub mod schedule;
+pub mod skew;

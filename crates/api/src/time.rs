@@ -15,7 +15,7 @@ impl UnixTime {
     pub const EPOCH: Self = Self(0);
 
     /// Wraps milliseconds since the epoch.
-    pub fn from_millis(millis: u64) -> Self {
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 

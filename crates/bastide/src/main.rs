@@ -20,6 +20,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "clock-shift")]
+    obey_test_clock();
     let cli = cli::Cli::parse();
     output::start_log(cli.verb.log_default());
     if aws_lc_rs_provider().is_err() {
@@ -33,6 +35,15 @@ fn main() -> ExitCode {
             output::report(&error);
             code
         }
+    }
+}
+
+/// A test sets the clock of this process.
+#[cfg(feature = "clock-shift")]
+fn obey_test_clock() {
+    use bastide_linux::clock::shift;
+    if let Some(file) = std::env::var_os(shift::VARIABLE) {
+        shift::by_file(file.as_ref());
     }
 }
 

@@ -9,6 +9,7 @@ use bastide_api::v1::{
     JoinAnswer, JoinReply, JoinRequest, PROTOCOL, PROTOCOL_HEADER, RenewAnswer, RenewRequest,
 };
 use bastide_api::{Revision, Secret};
+use bastide_linux::clock::Clock;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -66,7 +67,19 @@ impl Client {
         identity: Option<ClientIdentity>,
         token: Option<Secret<String>>,
     ) -> Result<Self, ClientError> {
-        let config = tls::config(&trust, identity)?;
+        Self::with_clock(addresses, trust, identity, token, &Clock::following(None))
+    }
+
+    /// As [`Self::new`], judging certificates by `clock`, which learns from them: a controller's
+    /// certificate that has not begun yet proves that the clock is behind.
+    pub fn with_clock(
+        addresses: Vec<SocketAddr>,
+        trust: Trust,
+        identity: Option<ClientIdentity>,
+        token: Option<Secret<String>>,
+        clock: &Clock,
+    ) -> Result<Self, ClientError> {
+        let config = tls::config(&trust, identity, clock)?;
         let endpoints = addresses
             .into_iter()
             .map(|address| Endpoint::Tls(address, Arc::clone(&config)))

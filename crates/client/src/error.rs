@@ -13,7 +13,7 @@ pub enum ClientError {
     #[error("no answer from {}", list(.0))]
     Unreachable(Vec<Attempt>),
     /// Somebody answered who is not the controller that was expected. Nothing was sent to it.
-    #[error("{address} is not a controller of this cluster")]
+    #[error("{address} did not prove to be a controller of this cluster")]
     Untrusted {
         /// Who answered.
         address: String,

@@ -23,5 +23,5 @@ pub use client::{Client, Patience};
 pub use error::{Attempt, ClientError, Failing};
 pub use follow::{FollowError, Followed, ViewFollower};
 pub use tasks::{TaskError, TaskGroup};
-pub use tls::{ClientIdentity, Trust};
+pub use tls::{ByClock, ClientIdentity, Trust};
 pub use watch::Watch;

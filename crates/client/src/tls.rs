@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastide_api::{CaPin, UnixTime};
-use bastide_pki::{Claim, Identity, Roots, certificate_chain};
+use bastide_api::CaPin;
+use bastide_linux::clock::Clock;
+use bastide_pki::{Claim, Identity, Roots, certificate_begin, certificate_chain};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerIncompatible,
     SignatureScheme,
@@ -45,6 +47,7 @@ impl ClientIdentity {
 pub(crate) fn config(
     trust: &Trust,
     identity: Option<ClientIdentity>,
+    clock: &Clock,
 ) -> Result<Arc<ClientConfig>, ClientError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let trusted = match trust {
@@ -54,8 +57,9 @@ pub(crate) fn config(
     let verifier = Arc::new(Verifier {
         trusted,
         algorithms: provider.signature_verification_algorithms,
+        clock: clock.clone(),
     });
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(ByClock(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has cipher suites of TLS 1.3")
         .dangerous()
@@ -74,6 +78,17 @@ pub(crate) fn config(
     Ok(Arc::new(config))
 }
 
+/// Lets TLS judge by a clock of ours.
+#[derive(Debug)]
+pub struct ByClock(pub Clock);
+
+impl TimeProvider for ByClock {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        let since = Duration::from_secs(self.0.now().as_secs());
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(since))
+    }
+}
+
 #[derive(Debug)]
 enum Trusted {
     Pin(CaPin),
@@ -85,6 +100,7 @@ enum Trusted {
 struct Verifier {
     trusted: Trusted,
     algorithms: WebPkiSupportedAlgorithms,
+    clock: Clock,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -94,9 +110,12 @@ impl ServerCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        now: rustls::pki_types::UnixTime,
+        _now: rustls::pki_types::UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let now = UnixTime::EPOCH.plus(Duration::from_secs(now.as_secs()));
+        // No authority signs ahead of its time: a certificate that has not begun yet proves that
+        // this clock is behind, and by how much at least. One that has ended proves nothing.
+        let now = self.clock.now();
+        let at = certificate_begin(end_entity).map_or(now, |begin| begin.max(now));
         let pinned;
         let roots = match &self.trusted {
             Trusted::Roots(roots) => roots,
@@ -106,8 +125,9 @@ impl ServerCertVerifier for Verifier {
             }
         };
         roots
-            .verify(end_entity, Claim::ControllerServer, now)
+            .verify(end_entity, Claim::ControllerServer, at)
             .map_err(refuse)?;
+        self.clock.at_least(at);
         Ok(ServerCertVerified::assertion())
     }
 

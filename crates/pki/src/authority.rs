@@ -19,8 +19,9 @@ use crate::proof::ProvenKey;
 /// How long an authority lives. It is replaced by a second one beside it, not renewed.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// How far before now certificates begin, for peers whose clock is behind.
-const BACKDATED_BY: Duration = Duration::from_secs(5 * 60);
+/// How far before now certificates begin, for clients whose clock is an hour behind, and a little
+/// more. Nodes need none of it: they judge by the controller's time.
+pub(crate) const BACKDATED_BY: Duration = Duration::from_secs(65 * 60);
 
 /// When a certificate is made, and how long it is good from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

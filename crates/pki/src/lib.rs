@@ -23,7 +23,10 @@ mod view;
 
 pub use authority::{Authority, AuthorityError, Issued, Validity};
 pub use identity::{Identity, IdentityError, certificate_chain};
-pub use peer::{Claim, PeerError, PeerIdentity, Role, Roots, RootsError, certificate_lifetime};
+pub use peer::{
+    Claim, PeerError, PeerIdentity, Role, Roots, RootsError, certificate_begin,
+    certificate_lifetime, certificate_made,
+};
 pub use proof::{ProofError, ProvenKey};
 pub use view::{Verified, ViewSignatureError, ViewSigner, verify_view};
 

@@ -14,6 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::PEM_BYTES_MAX;
+use crate::authority::BACKDATED_BY;
 use crate::proof::fingerprint;
 
 /// Most authorities that are trusted at a time: one, and one more while it is being replaced, twice.
@@ -108,6 +109,28 @@ impl PeerIdentity {
 /// Why a certificate does not prove what was claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
+    /// It is past its end.
+    #[error(
+        "certificate ended at {ended}, and it is {at} by the clock here: if that is wrong, set the \
+         clock (`timedatectl set-ntp true`)"
+    )]
+    Ended {
+        /// When it was judged.
+        at: UnixTime,
+        /// When it ended.
+        ended: UnixTime,
+    },
+    /// It is before its beginning.
+    #[error(
+        "certificate begins at {begins}, and it is {at} by the clock here: if that is wrong, set \
+         the clock (`timedatectl set-ntp true`)"
+    )]
+    NotYet {
+        /// When it was judged.
+        at: UnixTime,
+        /// When it begins.
+        begins: UnixTime,
+    },
     /// It does not chain to the cluster's authority, is out of its time, or not for this use.
     #[error("certificate is not valid in this cluster at {at}")]
     Chain {
@@ -240,7 +263,17 @@ impl Roots {
         claim: Claim,
         now: UnixTime,
     ) -> Result<PeerIdentity, PeerError> {
-        let chain = |source| PeerError::Chain { at: now, source };
+        let chain = |source| match source {
+            webpki::Error::CertExpired { not_after, .. } => PeerError::Ended {
+                at: now,
+                ended: of_webpki(not_after),
+            },
+            webpki::Error::CertNotValidYet { not_before, .. } => PeerError::NotYet {
+                at: now,
+                begins: of_webpki(not_before),
+            },
+            source => PeerError::Chain { at: now, source },
+        };
         let leaf = EndEntityCert::try_from(certificate).map_err(chain)?;
         let alive: Vec<_> = self
             .authorities
@@ -368,6 +401,22 @@ fn parse_spiffe_id(uri: &str) -> Option<(ClusterId, Role, NodeId)> {
 fn canonical<T: FromStr + fmt::Display>(text: &str) -> Option<T> {
     let id: T = text.parse().ok()?;
     (id.to_string() == text).then_some(id)
+}
+
+/// Returns when a certificate in PEM was made by an authority of ours, by that authority's clock. It
+/// is not verified: for one's own.
+pub fn certificate_made(pem: &str) -> Option<UnixTime> {
+    certificate_lifetime(pem).map(|(begins, _)| begins.plus(BACKDATED_BY))
+}
+
+/// Returns when a certificate says that it begins. It is not verified.
+pub fn certificate_begin(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(moment(parsed.validity().not_before.timestamp()))
+}
+
+fn of_webpki(time: rustls_pki_types::UnixTime) -> UnixTime {
+    UnixTime::EPOCH.plus(Duration::from_secs(time.as_secs()))
 }
 
 /// Seconds of X.509 as our time; what lies before 1970 is the epoch.

@@ -12,6 +12,14 @@ pub const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between two attempts to renew or reconnect.
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// How often the time is written down: a host that boots without a clock knows it this well.
+const TIME_KEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// Returns whether to write the time down again, `kept` having been written last by this process.
+pub fn is_time_due(kept: Option<UnixTime>, now: UnixTime) -> bool {
+    kept.is_none_or(|kept| TIME_KEPT_EVERY <= now.since(kept))
+}
+
 /// The life of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {

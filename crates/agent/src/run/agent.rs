@@ -15,9 +15,10 @@ use bastide_cluster::firewall::Rules;
 use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
 use bastide_cluster::{filter, firewall};
 use bastide_linux::lock::Lock;
-use bastide_linux::{clock, netlink};
+use bastide_linux::netlink;
 use bastide_mesh::{Mesh, MeshConfig, MeshError, PeerSpec};
 use bastide_names::{Resolver, ResolverConfig, Zone, upstreams};
+use bastide_pki::certificate_made;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -37,7 +38,7 @@ use super::report::{self, Observed};
 use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
 use crate::core::journal::Change;
-use crate::core::{desired, picture};
+use crate::core::{desired, picture, skew};
 
 /// How often paths are looked at: names and status follow within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -98,12 +99,16 @@ pub enum AgentError {
 pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), AgentError> {
     let state = StateDir::open(&options.state)?;
     let _alone = take(&state).await?;
+    let clock = state.clock();
     let membership = match (state.membership()?, options.handover) {
         (Some(membership), _) => membership,
-        (None, Some(handover)) => join::join(&state, handover).await?,
+        (None, Some(handover)) => Box::pin(join::join(&state, handover, &clock)).await?,
         (None, None) => return Err(AgentError::NoMember),
     };
-    let member = Member::new(state.clone(), identity(&state)?, membership)?;
+    if let Some(made) = certificate_made(&membership.answer.certificate) {
+        clock.at_least(made);
+    }
+    let member = Member::new(state.clone(), identity(&state)?, membership, clock)?;
     let ledger = Ledger::open(&state)?;
     let agent = Agent::start(state, member, ledger, &options.socket).await?;
     agent.serve(stop).await
@@ -205,6 +210,7 @@ impl Agent {
             endpoints: mesh.endpoints(),
             paths: paths_receiver,
             engine: engine.clone(),
+            clock: member.clock().clone(),
         };
         tasks.spawn("report", endless(report::run(observed, member.clone())));
         let fetcher = Fetcher::new(
@@ -271,7 +277,10 @@ impl Agent {
                     None
                 }
                 _ = look.tick() => {
-                    if self.peers_until.is_some_and(|until| until <= clock::wall()) {
+                    let now = self.member.clock().now();
+                    if self.peers_until.is_some_and(|until| until <= now) {
+                        // Who is dropped now stays so, should this host forget what time it is.
+                        self.member.keep_time();
                         self.apply().await?;
                     }
                     self.look();
@@ -309,7 +318,8 @@ impl Agent {
     /// Brings mesh, kernel and names in line with the picture.
     async fn apply(&mut self) -> Result<(), AgentError> {
         let picture = self.pictures.borrow_and_update().clone();
-        let peers = desired::peers(&picture.view, &picture.facts, self.me, clock::wall());
+        let now = self.member.clock().now();
+        let peers = desired::peers(&picture.view, &picture.facts, self.me, now);
         self.peers_until = peers.iter().map(|peer| peer.until).min();
         self.mesh.set_peers(peers.into_iter().map(spec).collect());
         let Some(device) = desired::device(&picture.view, self.me) else {
@@ -449,6 +459,8 @@ impl Agent {
         own.tasks.clone_from(&engine.tasks);
         own.swarm_node.clone_from(&engine.member);
         own.troubles.clone_from(&engine.troubles);
+        own.troubles
+            .extend(skew::trouble(self.member.clock().skew()));
         let (wishes, _) = bastide_cluster::core::service::wishes(&picture.view);
         let wanted = wishes
             .into_iter()

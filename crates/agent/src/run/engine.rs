@@ -7,7 +7,6 @@ use bastide_api::NodeId;
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
 use bastide_client::Client;
 use bastide_cluster::{Engine, Reconciler, SwarmAccess, filter};
-use bastide_linux::clock;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -99,7 +98,9 @@ impl EngineLoop {
                 warn!(%error, "engine left alone");
                 return;
             }
-            let report = reconciler.step(&picture.view, &access, clock::wall()).await;
+            let report = reconciler
+                .step(&picture.view, &access, self.member.clock().now())
+                .await;
             let is_manager = desired::is_controller(&picture.view, self.me);
             if is_manager
                 && let (Some(swarm), Some(client)) = (report.swarm, &client)

@@ -6,6 +6,8 @@ use aws_lc_rs::agreement::{PrivateKey, X25519};
 use bastide_api::v1::JoinRequest;
 use bastide_api::{Arch, DiscoveryKey, Secret, Ticket, TicketError, WireGuardKey};
 use bastide_client::{Client, ClientError, Trust};
+use bastide_linux::clock::Clock;
+use bastide_pki::certificate_made;
 use data_encoding::BASE64;
 use tracing::{debug, info};
 
@@ -32,7 +34,14 @@ pub enum JoinError {
 }
 
 /// Spends the ticket and stores the membership. Repeated after a lost answer, it gets the same one.
-pub async fn join(state: &StateDir, handover: Handover) -> Result<Membership, JoinError> {
+///
+/// `clock` is taught on the way, by what is proven: the ticket's end, which comes from the operator,
+/// says when it is at the latest, and the certificate that is given says when it is.
+pub async fn join(
+    state: &StateDir,
+    handover: Handover,
+    clock: &Clock,
+) -> Result<Membership, JoinError> {
     let Handover { ticket, node } = handover;
     let ticket = Secret::new(ticket);
     let ticket: Ticket = ticket.expose().parse().map_err(JoinError::Ticket)?;
@@ -51,11 +60,17 @@ pub async fn join(state: &StateDir, handover: Handover) -> Result<Membership, Jo
         public: node.public.clone(),
         routes: node.routes.clone(),
     };
-    let client = Client::new(
+    let joining = Clock::following(None);
+    if ticket.expires < clock.now() {
+        // Either this host's clock is ahead, or the ticket is over, which the controller will say.
+        joining.learn(ticket.expires);
+    }
+    let client = Client::with_clock(
         ticket.controllers.clone(),
         Trust::Pin(ticket.pin),
         None,
         None,
+        &joining,
     )
     .map_err(JoinError::Refused)?;
     let mut attempt = 0;
@@ -70,6 +85,10 @@ pub async fn join(state: &StateDir, handover: Handover) -> Result<Membership, Jo
             Err(error) => return Err(JoinError::Refused(error)),
         }
     };
+    if let Some(made) = certificate_made(&answer.certificate) {
+        clock.learn(made);
+        state.save_clock(clock).map_err(MembershipError::from)?;
+    }
     info!(node = %answer.node.id, address = %answer.node.address, "joined the cluster");
     let membership = Membership {
         answer,

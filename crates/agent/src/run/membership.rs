@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bastide_api::v1::JoinAnswer;
 use bastide_api::{NodeId, Secret};
 use bastide_client::{Client, ClientError, ClientIdentity, Trust};
-use bastide_linux::clock;
+use bastide_linux::clock::Clock;
 use bastide_pki::{Identity, IdentityError, certificate_lifetime};
 
 use super::state::{Membership, StateDir, StateError};
@@ -35,6 +35,7 @@ pub struct Member {
 struct Inner {
     state: StateDir,
     identity: Identity,
+    clock: Clock,
     now: Mutex<Now>,
 }
 
@@ -45,14 +46,15 @@ struct Now {
 }
 
 impl Member {
-    /// Takes up a membership.
+    /// Takes up a membership, which is judged by `clock`.
     pub fn new(
         state: StateDir,
         identity: Identity,
         membership: Membership,
+        clock: Clock,
     ) -> Result<Self, MembershipError> {
         let addresses = channel_addresses(&membership.answer);
-        let channel = client(&identity, &membership.answer, addresses)?;
+        let channel = client(&identity, &membership.answer, addresses, &clock)?;
         let now = Mutex::new(Now {
             membership,
             channel,
@@ -61,6 +63,7 @@ impl Member {
             inner: Arc::new(Inner {
                 state,
                 identity,
+                clock,
                 now,
             }),
         })
@@ -69,6 +72,11 @@ impl Member {
     /// This node.
     pub fn node(&self) -> NodeId {
         self.with(|now| now.membership.node())
+    }
+
+    /// The time that membership is judged by: the controller's, as well as this host knows it.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// What the controller answered when this host joined.
@@ -89,14 +97,19 @@ impl Member {
     /// A client of the controllers' API at these mesh addresses.
     pub fn mesh_client(&self, controllers: Vec<SocketAddr>) -> Result<Client, MembershipError> {
         let answer = self.answer();
-        client(&self.inner.identity, &answer, controllers)
+        client(
+            &self.inner.identity,
+            &answer,
+            controllers,
+            &self.inner.clock,
+        )
     }
 
     /// Returns a certificate request (PEM) if it is time to renew.
     pub fn request_if_due(&self) -> Option<String> {
         let certificate = self.with(|now| now.membership.answer.certificate.clone());
         let life = certificate_lifetime(&certificate).map(|(begins, ends)| Life { begins, ends });
-        let is_due = life.is_none_or(|life| life.is_renewal_due(clock::wall()));
+        let is_due = life.is_none_or(|life| life.is_renewal_due(self.inner.clock.now()));
         is_due.then(|| self.inner.identity.csr_pem())
     }
 
@@ -105,7 +118,8 @@ impl Member {
         let mut membership = self.with(|now| now.membership.clone());
         membership.answer.certificate = certificate;
         let addresses = channel_addresses(&membership.answer);
-        let channel = client(&self.inner.identity, &membership.answer, addresses)?;
+        let clock = &self.inner.clock;
+        let channel = client(&self.inner.identity, &membership.answer, addresses, clock)?;
         self.inner.state.save_membership(&membership)?;
         let mut now = self
             .inner
@@ -117,6 +131,13 @@ impl Member {
             channel,
         };
         Ok(())
+    }
+
+    /// Writes down what the clock knows. Failing to is no reason to stop.
+    pub fn keep_time(&self) {
+        if let Err(error) = self.inner.state.save_clock(&self.inner.clock) {
+            tracing::warn!(%error, "the time could not be kept on disk");
+        }
     }
 
     /// A number that differs between nodes, to spread what they do in time.
@@ -139,11 +160,12 @@ fn client(
     identity: &Identity,
     answer: &JoinAnswer,
     addresses: Vec<SocketAddr>,
+    clock: &Clock,
 ) -> Result<Client, MembershipError> {
     let own =
         ClientIdentity::new(&answer.certificate, identity).map_err(MembershipError::Client)?;
-    Client::new(addresses, Trust::Ca(answer.ca.clone()), Some(own), None)
-        .map_err(MembershipError::Client)
+    let trust = Trust::Ca(answer.ca.clone());
+    Client::with_clock(addresses, trust, Some(own), None, clock).map_err(MembershipError::Client)
 }
 
 fn channel_addresses(answer: &JoinAnswer) -> Vec<SocketAddr> {

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 
 use bastide_api::NodeId;
 use bastide_api::v1::{NodeFacts, PathFact, RenewAnswer, RenewRequest};
+use bastide_linux::clock::Clock;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::engine::EngineState;
 use super::membership::Member;
-use crate::core::schedule::{REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
+use crate::core::schedule::{self, REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
+use crate::core::skew;
 
 /// What reports are made of.
 #[derive(Clone)]
@@ -21,18 +23,22 @@ pub struct Observed {
     pub paths: watch::Receiver<BTreeMap<NodeId, PathFact>>,
     /// What the engine is and runs.
     pub engine: watch::Receiver<EngineState>,
+    /// How this host's clock does.
+    pub clock: Clock,
 }
 
 impl Observed {
     /// Returns the report as of now.
     pub fn facts(&mut self) -> NodeFacts {
         let engine = self.engine.borrow_and_update().clone();
+        let mut troubles = engine.troubles;
+        troubles.extend(skew::trouble(self.clock.skew()));
         NodeFacts {
             endpoints: self.endpoints.borrow_and_update().clone(),
             tasks: engine.tasks,
             swarm_node: engine.member,
             paths: self.paths.borrow_and_update().clone(),
-            troubles: engine.troubles,
+            troubles,
             noted: Vec::new(),
         }
     }
@@ -53,6 +59,7 @@ impl Observed {
 /// Reports until dropped: on every change, and at least every [`REPORT_INTERVAL`].
 pub async fn run(mut observed: Observed, member: Member) {
     let mut attempt = 0;
+    let mut kept = None;
     loop {
         let facts = observed.facts();
         let csr = member.request_if_due();
@@ -65,6 +72,11 @@ pub async fn run(mut observed: Observed, member: Member) {
         let wait = match member.client().renew(&request).await {
             Ok(answer) => {
                 attempt = 0;
+                member.clock().learn(answer.now);
+                if schedule::is_time_due(kept, answer.now) {
+                    member.keep_time();
+                    kept = Some(answer.now);
+                }
                 take(&member, answer, asked);
                 REPORT_INTERVAL
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bastide_api::v1::JoinAnswer;
 use bastide_api::{NodeId, Secret, ViewEntries};
+use bastide_linux::clock::{Clock, Mark};
 use bastide_linux::file;
 use bastide_linux::lock::{self, Lock};
 use serde::de::DeserializeOwned;
@@ -24,6 +25,7 @@ const JOURNAL: &str = "journal";
 const OLD_JOURNAL: &str = "journal.json";
 /// Held by the agent that uses the folder.
 pub const LOCK: &str = "lock";
+const CLOCK: &str = "clock.json";
 
 /// What went wrong with the agent's folder.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +180,21 @@ impl StateDir {
     /// Where the journal of changes to this host is.
     pub fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
+    }
+
+    /// The node's clock, which begins with what it knew when it was kept last. A damaged file is no
+    /// more than a guess less.
+    pub fn clock(&self) -> Clock {
+        let mark: Option<Mark> = self.read_json(CLOCK).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the time that was known is forgotten");
+            None
+        });
+        Clock::following(mark.as_ref())
+    }
+
+    /// Stores what the clock knows.
+    pub fn save_clock(&self, clock: &Clock) -> Result<(), StateError> {
+        self.write_json(CLOCK, &clock.mark())
     }
 
     /// Where it was when it was one object.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clocks;
 mod containers;
 mod down;
 mod killed;
@@ -12,3 +13,4 @@ mod ports;
 mod restart;
 mod secrets;
 mod site;
+mod timing;

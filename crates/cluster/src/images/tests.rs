@@ -333,6 +333,7 @@ async fn with_certificates_only_members_are_served() {
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::time_provider::{DefaultTimeProvider, TimeProvider};
     use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
     let folder = tempfile::tempdir().unwrap();
@@ -345,15 +346,16 @@ async fn with_certificates_only_members_are_served() {
     let mut roots = RootCertStore::empty();
     roots.add(read("ca.pem")).unwrap();
     let (roots, provider) = (Arc::new(roots), Arc::new(default_provider()));
+    let time: Arc<dyn TimeProvider> = Arc::new(DefaultTimeProvider);
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let server = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&time))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![read("cert.pem")], key())
         .unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
+    let client = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);

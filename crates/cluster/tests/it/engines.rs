@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bastide_api::{
     AddressPlan, ClusterId, ClusterRecord, Controller, DiscoveryKey, NodeId, NodeRecord, Revision,
@@ -64,10 +64,7 @@ fn node(slot: u32) -> NodeRecord {
 }
 
 fn now() -> UnixTime {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
-    UnixTime::from_millis(u64::try_from(since.as_millis()).unwrap())
+    bastide_linux::clock::wall()
 }
 
 impl Cluster {

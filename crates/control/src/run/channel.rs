@@ -45,6 +45,9 @@ use tls::Certificates;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How often it is looked whether certificates are to be renewed. Timers stand still while the host is
+/// suspended, and know nothing of a clock that was set.
+const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long until a certificate that could not be renewed is tried again.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
@@ -244,7 +247,10 @@ pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, Con
             let wait = certificates.renewal_due_in(plane.now());
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait.min(RENEWAL_LOOK_EVERY)) => {}
+            }
+            if !certificates.renewal_due_in(plane.now()).is_zero() {
+                continue;
             }
             if let Err(error) = certificates.renew(&plane).await {
                 tracing::error!(%error, "controller's certificate not renewed");

@@ -1,54 +1,76 @@
-//! Time that does not go back.
+//! Whether a server may start by the clock of its host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bastide_api::UnixTime;
-use rustix::time::{ClockId, clock_gettime};
+use bastide_linux::clock;
 
-/// No program of this kind ran before this: 2026-01-01. Boards without a clock boot in 1970.
-const FLOOR_MS: u64 = 1_767_225_600_000;
+/// The file in the server's folder by which an operator says that the host's clock is right.
+const IS_RIGHT: &str = "clock-is-right";
+/// How far behind a clock may be without a word.
+const BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// UTC in milliseconds: the wall clock's, but never before what was given out earlier, nor before
-/// the floor plus the time since start, suspended time included. A wall clock that jumps forward is
-/// followed: leases end early, not late.
-pub struct Clock {
-    floor: UnixTime,
-    started: Duration,
-    highest: AtomicU64,
+/// Why a server does not start by the clock of its host.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// It shows so much more than was ever seen that every membership would end.
+    #[error(
+        "the host's clock shows {wall}, but the last time that this server knows of is {highest}: \
+         if the clock is wrong, set it (`timedatectl set-ntp true`); if it is right, type \
+         `touch {}` and start the server again", .path.display()
+    )]
+    FarAhead {
+        /// What the clock shows.
+        wall: UnixTime,
+        /// The latest time that was persisted.
+        highest: UnixTime,
+        /// The file that says that the clock is right.
+        path: PathBuf,
+    },
+    /// The operator's word cannot be taken back.
+    #[error("could not delete `{}`", .path.display())]
+    Delete {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
-fn since_boot() -> Duration {
-    let at = clock_gettime(ClockId::Boottime);
-    let secs = u64::try_from(at.tv_sec).unwrap_or(0);
-    Duration::new(secs, u32::try_from(at.tv_nsec).unwrap_or(0))
-}
-
-impl Clock {
-    /// Starts at `highest`, the latest time that was ever persisted, or later.
-    pub fn start(highest: Option<UnixTime>) -> Self {
-        let floor = highest
-            .unwrap_or(UnixTime::EPOCH)
-            .max(UnixTime::from_millis(FLOOR_MS));
-        Self {
-            floor,
-            started: since_boot(),
-            highest: AtomicU64::new(floor.as_millis()),
+/// Compares the host's clock with the latest time that was ever persisted. A clock that is behind is
+/// told of and harmless; one that is [`clock::AHEAD_MAX`] ahead needs an operator's word, the file
+/// `clock-is-right` in `folder`, which is good for one start.
+pub fn check(highest: Option<UnixTime>, wall: UnixTime, folder: &Path) -> Result<(), ClockError> {
+    let Some(highest) = highest else {
+        return Ok(());
+    };
+    let behind = highest.since(wall);
+    if BEHIND_MAX < behind {
+        tracing::warn!(
+            behind_s = behind.as_secs(),
+            "the host's clock is behind the time that this server knows of, which goes on from there"
+        );
+    }
+    if !clock::is_far_ahead(wall, highest) {
+        return Ok(());
+    }
+    let path = folder.join(IS_RIGHT);
+    match std::fs::remove_file(&path) {
+        Ok(()) => {
+            tracing::warn!(%wall, %highest, "the operator says that the host's clock is right");
+            Ok(())
         }
-    }
-
-    /// Returns the time.
-    pub fn now(&self) -> UnixTime {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = u64::try_from(wall.as_millis()).unwrap_or(0);
-        let least = self
-            .floor
-            .plus(since_boot().saturating_sub(self.started))
-            .as_millis();
-        let now = wall.max(least);
-        let before = self.highest.fetch_max(now, Ordering::Relaxed);
-        UnixTime::from_millis(now.max(before))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ClockError::FarAhead {
+            wall,
+            highest,
+            path,
+        }),
+        Err(source) => Err(ClockError::Delete { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::rand;
 use bastide_api::{Revision, Secret, UnixTime};
+use bastide_linux::clock::Clock;
 use bastide_store::{OpenSnapshot, Store, Unsealed};
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -25,7 +26,6 @@ use crate::core::registry::Registry;
 use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::core::tend;
-use crate::run::clock::Clock;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
 /// How often a decision is made anew because something changed below it.
@@ -78,7 +78,7 @@ impl Plane {
         server: ServerInfo,
         audit: Option<std::path::PathBuf>,
     ) -> Result<(Self, std::thread::JoinHandle<()>), WriterError> {
-        let clock = Clock::start(writer::highest_time(&*store, &barrier)?);
+        let clock = Clock::leading(writer::highest_time(&*store, &barrier)?);
         let (commits, heard) = watch::channel(store.revision());
         let (jobs, taken) = mpsc::channel(QUEUE_MAX);
         let (broke, broken) = watch::channel(false);
@@ -135,6 +135,11 @@ impl Plane {
     /// Begins a stream that an engine answered with.
     pub fn stream(&self, stream: Stream, peer: Peer) -> Option<mpsc::Receiver<Bytes>> {
         Some(self.0.streams.get()?.open(self, stream, peer))
+    }
+
+    /// Returns the clock of the control plane, which all nodes follow.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// Returns the time of the control plane.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bastide_api::{ClusterId, Secret, UnixTime};
 use bastide_client::TaskGroup;
+use bastide_linux::clock::Clock;
 use bastide_store::{
     Barrier, BarrierError, Batch, KeyFileSeal, OpenError, OpenSnapshot, RedbStore, Seal, SealError,
     Store, StoreError, Unsealed,
@@ -27,10 +28,11 @@ use crate::core::refusal::Refusal;
 use crate::core::registry::Registry;
 use crate::core::tables;
 use crate::core::tokens::{self, NewToken};
+use crate::run::clock::{self, ClockError};
 use crate::run::http::Door;
 use crate::run::listen::{self, Security};
 use crate::run::plane::Plane;
-use crate::run::writer::WriterError;
+use crate::run::writer::{self, WriterError};
 
 /// The version of Vault's API that clients are told.
 pub const VAULT_VERSION: &str = "1.18.3";
@@ -72,6 +74,9 @@ impl SealKey {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The host's clock shows a time that this server does not start with.
+    #[error("the server does not start by this clock")]
+    Clock(#[from] ClockError),
     /// The data folder cannot be used.
     #[error("could not make folder `{path}`")]
     Folder {
@@ -212,7 +217,7 @@ fn prepare<T>(
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).expect("the system's random source answers");
     let entropy = Entropy::new(&Secret::new(seed));
-    let now = crate::run::clock::Clock::start(None).now();
+    let now = now();
     let mut draft = Draft::new(&snapshot, now, entropy, &[]);
     let value = decide(&mut draft).map_err(|error| StartError::Prepare(format!("{error:?}")))?;
     let (batch, _) = draft.finish();
@@ -234,6 +239,8 @@ impl Server {
         registry: Registry,
     ) -> Result<(Self, Option<Secret<String>>), StartError> {
         let (store, barrier, root) = open(config, cluster)?;
+        let highest = writer::highest_time(&*store, &barrier)?;
+        clock::check(highest, bastide_linux::clock::wall(), &config.data)?;
         let info = ServerInfo {
             version: VAULT_VERSION.to_owned(),
             cluster_name: config.cluster_name.clone(),
@@ -353,5 +360,5 @@ impl Server {
 }
 
 pub(crate) fn now() -> UnixTime {
-    crate::run::clock::Clock::start(None).now()
+    Clock::leading(None).now()
 }

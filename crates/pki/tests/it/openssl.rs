@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bastide_api::{ClusterId, NodeId, UnixTime};
 use bastide_pki::{Authority, Identity, ProvenKey, Validity};
@@ -25,10 +25,7 @@ fn is_missing() -> bool {
 }
 
 fn now() -> UnixTime {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
-    UnixTime::EPOCH.plus(since)
+    bastide_linux::clock::wall()
 }
 
 fn told(output: &Output) -> String {

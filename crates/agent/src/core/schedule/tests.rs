@@ -22,3 +22,12 @@ fn waits_grow_to_a_bound_and_jitter_only_shortens_them() {
         assert!(retry_after(attempt, 0) * 3 / 4 <= retry_after(attempt, 255));
     }
 }
+
+#[test]
+fn the_time_is_written_down_at_once_and_then_every_ten_minutes() {
+    let at = |secs: u64| UnixTime::EPOCH.plus(Duration::from_secs(secs));
+    assert!(is_time_due(None, at(0)));
+    assert!(!is_time_due(Some(at(1000)), at(1599)));
+    assert!(is_time_due(Some(at(1000)), at(1600)));
+    assert!(!is_time_due(Some(at(1000)), at(10)));
+}

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bastide_api::{NodeId, UnixTime};
+use bastide_client::ByClock;
+use bastide_linux::clock::Clock;
 use bastide_pki::{Claim, Identity, Roots, certificate_chain};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
@@ -33,6 +35,7 @@ pub struct Certificates {
     api: Arc<Slot>,
     roots: Arc<Roots>,
     expires: Mutex<UnixTime>,
+    clock: Clock,
 }
 
 impl Certificates {
@@ -48,6 +51,7 @@ impl Certificates {
         Ok(Self {
             node,
             api_names,
+            clock: plane.clock().clone(),
             expires: Mutex::new(channel.expires.min(api.expires)),
             channel: Arc::new(Slot::new(channel.key)),
             api: Arc::new(Slot::new(api.key)),
@@ -94,7 +98,8 @@ impl Certificates {
             roots: Arc::clone(&self.roots),
             algorithms: provider.signature_verification_algorithms,
         };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let time = Arc::new(ByClock(self.clock.clone()));
+        let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider has cipher suites of TLS 1.3")
             .with_client_cert_verifier(Arc::new(members))
