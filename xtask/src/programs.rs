@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::ensure;
 
-use crate::say;
 use crate::workspace::{cargo, find_program, musl_target, must, output, root, target_dir};
+use crate::{say, test};
 
 /// How `bastide` is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,20 +18,19 @@ pub enum Build {
 }
 
 /// Builds `bastide` and returns where it is.
-pub fn bastide(build: Build) -> anyhow::Result<PathBuf> {
-    let (profile, folder) = match build {
+pub fn bastide(build_as: Build) -> anyhow::Result<PathBuf> {
+    let (profile, folder) = match build_as {
         Build::Quick => ("dev", "debug"),
         Build::Optimised => ("ci", "ci"),
     };
     say::note("building bastide (the first time takes some minutes)");
-    must(cargo().args([
-        "build",
-        "--locked",
-        "--package",
-        "bastide",
-        "--profile",
-        profile,
-    ]))?;
+    let mut build = cargo();
+    build.args(["build", "--locked", "--package", "bastide"]);
+    build.args(["--profile", profile]);
+    if build_as == Build::Quick {
+        build.args(test::FEATURES);
+    }
+    must(&mut build)?;
     Ok(target_dir().join(folder).join("bastide"))
 }
 

@@ -9,27 +9,31 @@ use anyhow::{Context, ensure};
 use crate::workspace::{cargo, musl_target, must, target_dir};
 use crate::{packages, programs, say};
 
+/// What is built.
+const PROGRAM: [&str; 2] = ["--package", "bastide"];
+/// The variable by which tests set the clock of a program that is built for them.
+const TEST_CLOCK: &[u8] = b"BASTIDE_TEST_CLOCK";
+
 /// Builds the binary, and fails unless it needs nothing beside it.
 pub fn run() -> anyhow::Result<ExitCode> {
     packages::ensure_installed(&[packages::SHIP])?;
     let target = musl_target();
     programs::ensure_target(&target)?;
     say::note("building the binary that is shipped (some minutes)");
-    let build = [
-        "build",
-        "--locked",
-        "--package",
-        "bastide",
-        "--profile",
-        "ship",
-    ];
-    must(cargo().args(build).args(["--target", &target]))?;
+    let mut build = cargo();
+    build.args(["build", "--locked", "--profile", "ship"]);
+    must(build.args(PROGRAM).args(["--target", &target]))?;
     let program = target_dir().join(&target).join("ship/bastide");
     let bytes =
         fs::read(&program).with_context(|| format!("could not read `{}`", program.display()))?;
     ensure!(
         is_static(&bytes),
         "`{}` needs a loader or a library",
+        program.display()
+    );
+    ensure!(
+        !obeys_tests(&bytes),
+        "`{}` lets its environment set its clock",
         program.display()
     );
     let megabytes = bytes.len() / 1_000_000;
@@ -42,6 +46,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
 fn relative(path: &Path) -> &Path {
     path.strip_prefix(crate::workspace::root()).unwrap_or(path)
+}
+
+/// Returns whether a program knows the variable that sets its clock.
+fn obeys_tests(program: &[u8]) -> bool {
+    program
+        .windows(TEST_CLOCK.len())
+        .any(|bytes| bytes == TEST_CLOCK)
 }
 
 /// Returns whether a 64-bit little-endian ELF file names neither a loader nor a needed library.

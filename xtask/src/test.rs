@@ -15,13 +15,21 @@ use self::outcome::{Libtest, Nextest, Outcome, Reader};
 use crate::workspace::{cargo, musl_target, must, output, root as checkout, target_dir};
 use crate::{packages, programs, root, say};
 
+/// What only tests have: a clock that they set. It is on in each build of theirs, or each would build
+/// anew what the other built.
+pub const FEATURES: [&str; 2] = ["--features", "bastide/clock-shift"];
+
 /// Runs the tests whose names contain one of `filters`, or all of them.
 pub fn run(filters: &[String]) -> anyhow::Result<ExitCode> {
     packages::ensure_installed(&[packages::DEMO, packages::TESTS])?;
     programs::ensure_target(&musl_target())?;
     say::note("building every test and program (the first time takes some minutes)");
     // One build of all, so that the features of what is shared are the same for each runner below.
-    must(cargo().args(["build", "--locked", "--workspace", "--all-targets"]))?;
+    must(
+        cargo()
+            .args(["build", "--locked", "--workspace", "--all-targets"])
+            .args(FEATURES),
+    )?;
     if !root::is_root() {
         say::note("asking sudo for root: tests make networks and run container engines");
     }
@@ -61,19 +69,17 @@ pub fn run(filters: &[String]) -> anyhow::Result<ExitCode> {
 fn runners(filters: &[String]) -> anyhow::Result<[Command; 2]> {
     let mut units = tests(&["test", "--quiet"])?;
     units
-        .args(["--workspace", "--lib", "--bins", "--", "--show-output"])
+        .args(["--workspace", "--lib", "--bins"])
+        .args(FEATURES)
+        .args(["--", "--show-output"])
         .args(filters);
     let mut integration = tests(&["test", "--quiet"])?;
     // Networks and engines need the machine for themselves.
-    integration.args([
-        "--workspace",
-        "--test",
-        "*",
-        "--",
-        "--show-output",
-        "--test-threads=1",
-    ]);
-    integration.args(filters);
+    integration
+        .args(["--workspace", "--test", "*"])
+        .args(FEATURES)
+        .args(["--", "--show-output", "--test-threads=1"])
+        .args(filters);
     Ok([units, integration])
 }
 
@@ -108,6 +114,7 @@ fn nextest(filters: &[String]) -> anyhow::Result<Command> {
             "--color",
             "never",
         ])
+        .args(FEATURES)
         .args(filters);
     if !filters.is_empty() {
         nextest.args(["--no-tests", "pass"]);

@@ -3,6 +3,7 @@
 //! Each rule is a pure function from text or a graph to findings; this module reads the world and
 //! prints.
 
+mod clocks;
 mod documents;
 mod graph;
 mod layers;
@@ -64,6 +65,7 @@ pub fn run() -> anyhow::Result<bool> {
     findings.extend(layers.check(&layers::edges(&metadata)));
     findings.extend(purity::check(&sources));
     findings.extend(unsafety::check(&sources));
+    findings.extend(clocks::check(&sources));
     findings.extend(graph::check(&metadata, &built_packages()?));
     findings.extend(documents::dependencies(
         &read("docs/dependencies.md")?,

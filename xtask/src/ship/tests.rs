@@ -1,4 +1,6 @@
 use super::*;
+use crate::test::FEATURES;
+use crate::workspace::output;
 
 /// An ELF file of one program header and, behind it, one entry of a dynamic section.
 fn elf(kind: u8, tag: u8) -> Vec<u8> {
@@ -34,4 +36,29 @@ fn what_is_no_whole_elf_file_is_not_static() {
 fn this_very_test_is_a_dynamic_program_where_the_host_is_glibc() {
     let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     assert_eq!(is_static(&own), cfg!(target_env = "musl"));
+}
+
+/// What a build with these words is made of: packages with their features.
+fn packages(words: &[&str]) -> String {
+    let mut tree = cargo();
+    tree.args(["tree", "--locked", "--offline", "--edges", "normal,build"]);
+    tree.args(["--prefix", "none", "--format", "{p} [{f}]"]);
+    output(tree.args(PROGRAM).args(words)).unwrap()
+}
+
+#[test]
+fn the_program_that_is_shipped_has_no_clock_that_tests_set() {
+    let shipped = packages(&[]);
+    assert!(shipped.contains("bastide-linux "), "{shipped}");
+    assert!(!shipped.contains("clock-shift"), "{shipped}");
+    assert!(
+        packages(&FEATURES).contains("[clock-shift]"),
+        "the tests' own has one"
+    );
+}
+
+#[test]
+fn a_program_that_knows_the_tests_variable_is_not_shipped() {
+    assert!(obeys_tests(b"\x7fELF...BASTIDE_TEST_CLOCK..."));
+    assert!(!obeys_tests(b"\x7fELF...BASTIDE_TEST_CLOC"));
 }
