@@ -61,7 +61,8 @@ pub fn last_view(state: &Path) -> Result<Option<(NodeId, View)>, MembershipError
     let Some(membership) = state.membership()? else {
         return Ok(None);
     };
-    let member = Member::new(state.clone(), identity(&state)?, membership)?;
+    let clock = state.clock();
+    let member = Member::new(state.clone(), identity(&state)?, membership, clock)?;
     let picture = follow::first_picture(&state, &member)?;
     Ok(Some((member.node(), View::clone(&picture.view))))
 }

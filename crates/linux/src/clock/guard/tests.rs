@@ -1,5 +1,3 @@
-#![expect(clippy::print_stderr, reason = "a skipped test is told aloud")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 
