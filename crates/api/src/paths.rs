@@ -119,6 +119,15 @@ pub struct PathStory {
     pub events: Vec<PathEvent>,
 }
 
+/// What an agent knows of the path from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathAnswer {
+    /// All of it, if the path begins at the agent's own node.
+    pub story: Option<PathStory>,
+    /// What the node at which it begins has last reported, if it is another.
+    pub reported: Option<PathFact>,
+}
+
 /// An address of a peer that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CandidateStory {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::paths::PathEvent;
 use crate::v1::PathFact;
 use crate::{
     ClusterName, NodeId, NodeName, Revision, ServiceName, SiteName, StackName, Tag, WaitingJoin,
@@ -50,6 +51,9 @@ pub struct NodeStatus {
     pub controller: bool,
     /// How it is reached; `None` for the node that tells.
     pub path: Option<PathFact>,
+    /// What happened lately to the path, oldest first.
+    #[serde(default)]
+    pub events: Vec<PathEvent>,
     /// Whether its container engine is a member of the Swarm.
     pub swarm: bool,
     /// Whether it can be reached now; true for the node that tells.

@@ -34,6 +34,9 @@ pub enum Verb {
     /// List, remove or approve nodes
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Explain the mesh
+    #[command(subcommand)]
+    Mesh(MeshVerb),
     /// Leave the cluster and undo every change made to this machine
     Down(Down),
     /// Virtual networks on this machine
@@ -190,6 +193,21 @@ pub enum NodeVerb {
         node: String,
         /// The subnets
         routes: Vec<Ipv4Net>,
+    },
+}
+
+/// `bastide mesh`
+#[derive(Debug, Subcommand)]
+pub enum MeshVerb {
+    /// Tell how one node reaches another, and why so: what was tried, what answered, what happened
+    Why {
+        /// Where the path begins: a node's name or id; all is known only on that node itself
+        from: String,
+        /// Where it leads: a node's name or id
+        to: String,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
     },
 }
 

@@ -6,6 +6,7 @@ mod down;
 mod ending;
 mod join;
 pub mod lab;
+mod mesh;
 mod node;
 mod operator;
 mod serve;
@@ -57,6 +58,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<()> {
         Verb::Ps(arguments) => status::ps(arguments).await,
         Verb::Ticket(arguments) => ticket::run(arguments).await,
         Verb::Node(verb) => node::run(verb).await,
+        Verb::Mesh(verb) => mesh::run(verb).await,
         Verb::Down(arguments) => down::run(arguments).await,
         Verb::Server(arguments) => serve::server(arguments).await,
         Verb::Agent(arguments) => Box::pin(serve::agent(arguments)).await,

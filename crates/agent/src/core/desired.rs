@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use bastide_api::v1::NodeFacts;
+use bastide_api::v1::{NodeFacts, PathFact};
 use bastide_api::{DiscoveryKey, NodeId, UnixTime, View, WireGuardKey, ports};
 use ipnet::Ipv4Net;
 
@@ -99,6 +99,35 @@ pub fn device(view: &View, me: NodeId) -> Option<Device> {
         source: own.address,
         mtu: plan.mtu,
     })
+}
+
+/// Returns the destinations that take packets no longer than this, bytes: those behind peers whose
+/// path carries less than the mesh device.
+pub fn limits(
+    view: &View,
+    paths: &BTreeMap<NodeId, PathFact>,
+    me: NodeId,
+) -> BTreeMap<Ipv4Net, u16> {
+    let mut limits = BTreeMap::new();
+    let Some(device) = device(view, me) else {
+        return limits;
+    };
+    for (id, fact) in paths {
+        let (Some(node), Some(mtu)) = (view.nodes.get(id), fact.mtu) else {
+            continue;
+        };
+        if *id == me || device.mtu <= mtu {
+            continue;
+        }
+        limits.insert(node.address.into(), mtu);
+        let behind = std::iter::once(&node.containers).chain(&node.routes);
+        limits.extend(
+            behind
+                .filter(|net| device.routes.contains(net))
+                .map(|net| (*net, mtu)),
+        );
+    }
+    limits
 }
 
 /// Returns the addresses at which the control plane answers members over the mesh.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bastide_api::paths::PathEvent;
 use bastide_api::status::{NodeStatus, ServiceStatus, StackStatus, Status, TaskStatus};
 use bastide_api::v1::{NodeFacts, PathFact, PathKind};
 use bastide_api::{NodeId, ServiceName, StackName, View};
@@ -16,6 +17,8 @@ pub struct Sources<'a> {
     pub facts: &'a BTreeMap<NodeId, NodeFacts>,
     /// How this node reaches its peers.
     pub paths: &'a BTreeMap<NodeId, PathFact>,
+    /// What happened lately to its paths.
+    pub events: &'a BTreeMap<NodeId, Vec<PathEvent>>,
     /// Replicas wanted, by service.
     pub wanted: &'a BTreeMap<(StackName, ServiceName), u32>,
     /// Whether a controller answers now.
@@ -69,6 +72,7 @@ pub fn status(from: &Sources<'_>) -> Status {
                     .cloned()
                     .unwrap_or_else(|| none.clone())
             }),
+            events: from.events.get(&node.id).cloned().unwrap_or_default(),
             swarm: from
                 .facts
                 .get(&node.id)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bastide_api::paths::PathAnswer;
 use bastide_api::v1::PathFact;
 use bastide_api::{NodeId, UnixTime, ports};
 use bastide_client::{TaskError, TaskGroup};
@@ -409,6 +410,10 @@ impl Agent {
     fn look(&mut self) {
         let picture = self.pictures.borrow().clone();
         let paths = self.mesh.paths();
+        let limits = desired::limits(&picture.view, &paths, self.me);
+        if let Err(error) = self.device.limit(limits) {
+            warn!(%error, "routes do not know how much their paths carry");
+        }
         let dead = picture::dead(&picture.view, &paths, self.me);
         let mut facts = (*picture.facts).clone();
         facts
@@ -439,6 +444,16 @@ impl Agent {
         match question {
             Question::Status(reply) => {
                 let _ = reply.send(self.status());
+            }
+            Question::Why { from, to, reply } => {
+                let picture = self.pictures.borrow();
+                let is_ours = from == self.me;
+                let reported = picture.facts.get(&from);
+                let answer = PathAnswer {
+                    story: is_ours.then(|| self.mesh.story(to)).flatten(),
+                    reported: reported.and_then(|facts| facts.paths.get(&to)).cloned(),
+                };
+                let _ = reply.send(answer);
             }
             Question::Image(name, reply) => {
                 let (engine, blobs) = (self.member.settings().engine, Arc::clone(&self.blobs));
@@ -471,6 +486,7 @@ impl Agent {
             view: &picture.view,
             facts: &facts,
             paths: &self.paths.borrow(),
+            events: &self.mesh.events(),
             wanted: &wanted,
             controller: picture.connected,
             refused: picture.refused.as_deref(),

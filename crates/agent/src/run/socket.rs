@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bastide_api::NodeId;
+use bastide_api::paths::PathAnswer;
 use bastide_api::status::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +25,15 @@ const QUESTIONS_MAX: usize = 64;
 pub enum Question {
     /// Its picture of the cluster.
     Status(oneshot::Sender<Status>),
+    /// How and why one node reaches another.
+    Why {
+        /// The node at which the path begins.
+        from: NodeId,
+        /// The node to which it leads.
+        to: NodeId,
+        /// What is known.
+        reply: oneshot::Sender<PathAnswer>,
+    },
     /// To have an image in this host's store; answers with its reference by digest.
     Image(String, oneshot::Sender<Result<String, String>>),
 }
@@ -37,7 +48,9 @@ pub struct SocketError {
 }
 
 /// Opens the socket; the receiver gets what is asked.
-pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Question>), SocketError> {
+pub fn open(
+    path: &std::path::Path,
+) -> Result<(UnixListener, Router, mpsc::Receiver<Question>), SocketError> {
     let fail = |source| SocketError {
         path: path.to_owned(),
         source,
@@ -55,6 +68,7 @@ pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Questio
     let (questions, inbox) = mpsc::channel(QUESTIONS_MAX);
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/mesh/why/{from}/{to}", get(why))
         .route("/v1/images", post(image))
         .with_state(questions);
     Ok((listener, router, inbox))
@@ -62,7 +76,7 @@ pub fn open(path: &Path) -> Result<(UnixListener, Router, mpsc::Receiver<Questio
 
 /// Removes the socket, so that nobody waits for an answer of an agent that has ended, and its folder
 /// if nothing else is in it.
-pub fn close(path: &Path) {
+pub fn close(path: &std::path::Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, "the agent's socket was gone already");
     }
@@ -77,6 +91,16 @@ type Questions = mpsc::Sender<Question>;
 async fn status(State(questions): State<Questions>) -> Response {
     match ask(&questions, Question::Status).await {
         Some(status) => data(&status),
+        None => busy(),
+    }
+}
+
+async fn why(
+    State(questions): State<Questions>,
+    Path((from, to)): Path<(NodeId, NodeId)>,
+) -> Response {
+    match ask(&questions, |reply| Question::Why { from, to, reply }).await {
+        Some(answer) => data(&answer),
         None => busy(),
     }
 }

@@ -8,7 +8,10 @@ use bastide_api::v1::PathKind;
 
 use crate::cli::{Format, Ps};
 use crate::output;
-use crate::verbs::agent_socket;
+use crate::verbs::{agent_socket, mesh};
+
+/// What happened to a path longer ago is not told here.
+const LATELY_MS: u64 = 10 * 60 * 1000;
 
 /// Prints the agent's picture of the cluster.
 pub async fn status(format: Format) -> anyhow::Result<()> {
@@ -89,6 +92,11 @@ fn screen(status: &Status) -> String {
         text.push('\n');
         text.push_str(&output::table(&rows));
     }
+    let paths = paths(status);
+    if !paths.is_empty() {
+        text.push_str("\nwhat happened to paths lately (`bastide mesh why` tells more):\n");
+        text.push_str(&paths);
+    }
     text.push('\n');
     if status.troubles.is_empty() {
         text.push_str("nothing is wrong\n");
@@ -125,24 +133,26 @@ fn tasks(status: &Status) -> String {
 fn path(node: &NodeStatus, status: &Status) -> String {
     match &node.path {
         None => "this node".to_owned(),
-        Some(fact) => match fact.kind {
-            PathKind::None => "none".to_owned(),
-            PathKind::Direct { to } => format!("direct {to}"),
-            PathKind::Relayed { via } => {
-                let relay = status.nodes.iter().find(|node| node.id == via);
-                let relay = relay.map_or_else(|| via.to_string(), |relay| relay.name.to_string());
-                format!("relayed by {relay}")
-            }
-        },
+        Some(fact) if fact.kind == PathKind::None => "none".to_owned(),
+        Some(fact) => mesh::way(status, fact.kind),
     }
 }
 
+/// Tells the last trouble of each path, if it was lately.
+fn paths(status: &Status) -> String {
+    let mut text = String::new();
+    for node in &status.nodes {
+        let events = node.events.iter().rev();
+        let mut troubles = events.filter(|event| mesh::is_trouble(event));
+        if let Some(last) = troubles.next().filter(|event| event.ago_ms < LATELY_MS) {
+            let _ = writeln!(text, "~ {}: {}", node.name, mesh::event(status, last));
+        }
+    }
+    text
+}
+
 fn latency(node: &NodeStatus) -> String {
-    let rtt_us = node.path.as_ref().and_then(|fact| fact.rtt_us);
-    rtt_us.map_or_else(
-        || "-".to_owned(),
-        |us| format!("{}.{:01} ms", us / 1000, us % 1000 / 100),
-    )
+    mesh::latency(node.path.as_ref().and_then(|fact| fact.rtt_us))
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {

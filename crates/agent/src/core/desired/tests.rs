@@ -110,3 +110,27 @@ fn controllers_are_reached_at_their_mesh_addresses() {
     assert_eq!(controllers(&view), ["100.72.0.2:8200".parse().unwrap()]);
     assert!(is_controller(&view, id(1)) && !is_controller(&view, id(2)));
 }
+
+#[test]
+fn what_a_path_does_not_carry_is_not_sent_to_the_peer_nor_behind_it() {
+    let mut far = node(2, &[]);
+    far.routes = vec!["192.168.7.0/24".parse().unwrap()];
+    let view = view(vec![node(1, &[]), far.clone(), node(3, &[])]);
+    let fact = |mtu| PathFact {
+        kind: bastide_api::v1::PathKind::None,
+        rtt_us: None,
+        mtu,
+        loss_percent: 0,
+    };
+    let check = |mtu, expect: &[(Ipv4Net, u16)]| {
+        let paths = BTreeMap::from([(id(2), fact(mtu)), (id(3), fact(Some(1420)))]);
+        let limits = limits(&view, &paths, id(1));
+        assert_eq!(limits, expect.iter().copied().collect());
+    };
+    let all = [far.address.into(), far.containers, far.routes[0]].map(|net| (net, 1216));
+    check(Some(1216), &all);
+    check(Some(1420), &[]);
+    // Never above the device's own.
+    check(Some(9000), &[]);
+    check(None, &[]);
+}

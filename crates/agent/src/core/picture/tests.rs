@@ -67,6 +67,7 @@ fn draw(facts: &BTreeMap<NodeId, NodeFacts>, paths: &BTreeMap<NodeId, PathFact>)
         view,
         facts,
         paths,
+        events: &BTreeMap::new(),
         wanted: &wanted,
         controller: true,
         refused: None,

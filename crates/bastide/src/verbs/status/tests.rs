@@ -1,3 +1,4 @@
+use bastide_api::paths::{PathChange, PathEvent, PathReason};
 use bastide_api::status::{ServiceStatus, StackStatus, TaskStatus};
 use bastide_api::v1::PathFact;
 use bastide_api::{NodeId, Revision};
@@ -19,8 +20,28 @@ fn node(byte: u8, name: &str, kind: Option<PathKind>) -> NodeStatus {
             mtu: None,
             loss_percent: 0,
         }),
+        events: Vec::new(),
         swarm: true,
     }
+}
+
+/// A node whose direct path was lost 12 s ago, after it had been found, and another two hours ago.
+fn troubled(mut node: NodeStatus) -> NodeStatus {
+    let direct = PathKind::Direct {
+        to: "203.0.113.30:51820".parse().unwrap(),
+    };
+    let event = |ago_ms, from, to, reason| PathEvent {
+        ago_ms,
+        change: PathChange::Way { from, to },
+        reason,
+    };
+    let relayed = node.path.as_ref().unwrap().kind;
+    node.events = vec![
+        event(7_200_000, direct, PathKind::None, PathReason::NoAnswer),
+        event(7_100_000, PathKind::None, direct, PathReason::Answered),
+        event(12_000, direct, relayed, PathReason::NoAnswer),
+    ];
+    node
 }
 
 #[test]
@@ -40,7 +61,7 @@ fn the_screen_names_paths_relays_services_and_troubles() {
                 }),
             ),
             node(2, "boreas", None),
-            node(3, "cygnus", Some(PathKind::Relayed { via: relay })),
+            troubled(node(3, "cygnus", Some(PathKind::Relayed { via: relay }))),
         ],
         joins: Vec::new(),
         stacks: vec![StackStatus {
@@ -71,6 +92,9 @@ cygnus  home  100.72.0.3  relayed by atlas           12.3 ms  member
 
 SERVICE    HEALTHY  ON
 web.hello  1 of 3   atlas
+
+what happened to paths lately (`bastide mesh why` tells more):
+~ cygnus: 12 s ago: direct 203.0.113.30:51820 -> relayed by atlas: the one before did not answer
 
 ! engine of `cygnus` does not answer: systemctl start docker
 "
