@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::map::{Batch, Key, KeyRange, Op, Snapshot, Store, StoreError, Table};
-use crate::seal::{Seal, SealError};
+use crate::seal::{Seal, SealError, Sharing};
 
 pub(crate) mod aead;
 
@@ -90,6 +90,15 @@ impl Drop for StoredKeyring {
     }
 }
 
+/// What a store's root key is sealed by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealKind {
+    /// Shares that people hold.
+    Shares(Sharing),
+    /// Another seal, by its name.
+    Other(String),
+}
+
 /// A store's barrier: made once, opened at each start.
 pub struct Barrier;
 
@@ -111,9 +120,38 @@ impl Barrier {
         seal: &dyn Seal,
         cluster: ClusterId,
     ) -> Result<Arc<Unsealed>, BarrierError> {
+        Self::initialise_with(store, seal, cluster, |_| Ok(Batch::default()))
+    }
+
+    /// Makes the barrier of an empty store and, in the same commit, what a store begins with:
+    /// `contents` decides it in plain. A crash leaves all of it or nothing.
+    pub fn initialise_with<E: From<BarrierError>>(
+        store: &dyn Store,
+        seal: &dyn Seal,
+        cluster: ClusterId,
+        contents: impl FnOnce(&Arc<Unsealed>) -> Result<Batch, E>,
+    ) -> Result<Arc<Unsealed>, E> {
         if Self::is_initialised(store)? {
-            return Err(BarrierError::Initialised);
+            return Err(BarrierError::Initialised.into());
         }
+        let (barrier, own) = Self::draw(seal, cluster)?;
+        let contents = barrier.seal_batch(contents(&barrier)?);
+        let commit = || -> Result<bool, BarrierError> {
+            let mut begun = store.begin()?;
+            let applied = begun.apply(&own)?.is_ok() && begun.apply(&contents)?.is_ok();
+            if applied {
+                begun.commit()?;
+            }
+            Ok(applied)
+        };
+        if !commit()? {
+            return Err(BarrierError::Initialised.into());
+        }
+        Ok(barrier)
+    }
+
+    /// Draws root key and keyring; returns the open barrier and what is to be stored of it.
+    fn draw(seal: &dyn Seal, cluster: ClusterId) -> Result<(Arc<Unsealed>, Batch), BarrierError> {
         let root = random();
         let keyring = StoredKeyring {
             epochs: BTreeMap::from([(1, *random().expose())]),
@@ -127,7 +165,7 @@ impl Barrier {
         };
         let header = serde_json::to_vec(&header).expect("a header is plain JSON");
         let wrapped = seal.wrap(&context(b"root", cluster), &root)?;
-        let batch = Batch {
+        let mut batch = Batch {
             compares: Vec::new(),
             ops: vec![
                 Op::Put(Key::new(Self::TABLE, "header"), header),
@@ -142,12 +180,30 @@ impl Barrier {
             ],
         };
         plain.zeroize();
-        let mut begun = store.begin()?;
-        if begun.apply(&batch)?.is_err() {
-            return Err(BarrierError::Initialised);
+        if let Some(sharing) = seal.sharing() {
+            let text = serde_json::to_vec(&sharing).expect("a sharing is plain JSON");
+            batch.ops.push(Op::Put(sharing_at(), text));
         }
-        begun.commit()?;
-        Ok(Arc::new(Unsealed::new(cluster, &keyring)))
+        Ok((Arc::new(Unsealed::new(cluster, &keyring)), batch))
+    }
+
+    /// Returns what the store's root key is sealed by; `None` if the store has no barrier yet.
+    pub fn sealed_by(store: &dyn Store) -> Result<Option<SealKind>, BarrierError> {
+        let snapshot = store.snapshot()?;
+        if Self::header(&*snapshot)?.is_none() {
+            return Ok(None);
+        }
+        if let Some(text) = snapshot.get(&sharing_at())? {
+            let sharing = serde_json::from_slice(&text).map_err(|_| damaged(&sharing_at()))?;
+            return Ok(Some(SealKind::Shares(sharing)));
+        }
+        let seals = KeyRange::prefix(Self::TABLE, "seal/");
+        let found = snapshot.range(&seals, 1)?;
+        let name = found.first().and_then(|(key, _)| {
+            let name = key.rest().strip_prefix(b"seal/")?;
+            String::from_utf8(name.to_vec()).ok()
+        });
+        Ok(Some(SealKind::Other(name.unwrap_or_default())))
     }
 
     /// Opens the barrier with its seal.
@@ -193,6 +249,11 @@ fn random() -> Secret<[u8; 32]> {
     let secret = Secret::new(bytes);
     bytes.zeroize();
     secret
+}
+
+/// Where it stands, in clear, how many shares open the store.
+fn sharing_at() -> Key {
+    Key::new(Barrier::TABLE, "sharing")
 }
 
 fn context(what: &[u8], cluster: ClusterId) -> Vec<u8> {

@@ -8,7 +8,7 @@
 //! ```text
 //!   decision --plain--> Unsealed::seal --sealed--> Transaction --fsync--> disk
 //!   handler <--plain--- OpenSnapshot  <--sealed--- Snapshot    <--------- disk
-//!   seal (key file) --wraps--> root key --seals--> keyring --derives--> a key per table
+//!   seal (key file, shares) --wraps--> root key --seals--> keyring --derives--> a key per table
 //! ```
 //!
 //! This crate never stores a plain value or a plain key, never decides who may read, and never
@@ -23,10 +23,10 @@ mod redb;
 mod seal;
 
 pub use self::redb::{OpenError, RedbStore};
-pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, Unsealed};
+pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, SealKind, Unsealed};
 pub use log::Compacted;
 pub use map::{
     Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,
     Transaction,
 };
-pub use seal::{DevSeal, KeyFileSeal, Seal, SealError};
+pub use seal::{DevSeal, KeyFileSeal, Seal, SealError, ShamirSeal, Share, Sharing, SharingError};

@@ -10,6 +10,10 @@ use zeroize::Zeroize;
 
 use crate::barrier::aead;
 
+mod shamir;
+
+pub use shamir::{ShamirSeal, Share, Sharing, SharingError};
+
 /// Bytes of a seal's key.
 const KEY_BYTES: usize = 32;
 
@@ -47,12 +51,19 @@ pub enum SealError {
         /// Which seal.
         seal: &'static str,
     },
+    /// Shares do not combine to this store's key. Which of them is wrong cannot be told.
+    #[error("these shares do not open this store: one of them at least is not of it")]
+    Shares,
 }
 
 /// Wraps and unwraps the root key.
 pub trait Seal: Send + Sync {
     /// The seal's name, part of where the wrapped key is stored.
     fn name(&self) -> &'static str;
+    /// How its key is shared out, if people hold it.
+    fn sharing(&self) -> Option<Sharing> {
+        None
+    }
     /// Wraps the root key for `context`, which must be given again to unwrap it.
     fn wrap(&self, context: &[u8], root: &Secret<[u8; 32]>) -> Result<Vec<u8>, SealError>;
     /// Unwraps the root key.
