@@ -98,6 +98,12 @@ impl Client {
         Self::of(vec![Endpoint::Unix(path.to_owned())], None, patience)
     }
 
+    /// As [`Self::unix`], with a token.
+    pub fn unix_as(path: &Path, token: Secret<String>) -> Self {
+        let endpoints = vec![Endpoint::Unix(path.to_owned())];
+        Self::of(endpoints, Some(token), Patience::default())
+    }
+
     fn of(endpoints: Vec<Endpoint>, token: Option<Secret<String>>, patience: Patience) -> Self {
         Self {
             inner: Arc::new(Inner {

@@ -190,8 +190,11 @@ impl Barrier {
     /// Returns what the store's root key is sealed by; `None` if the store has no barrier yet.
     pub fn sealed_by(store: &dyn Store) -> Result<Option<SealKind>, BarrierError> {
         let snapshot = store.snapshot()?;
-        if Self::header(&*snapshot)?.is_none() {
+        let Some(header) = Self::header(&*snapshot)? else {
             return Ok(None);
+        };
+        if header.format != Self::FORMAT {
+            return Err(BarrierError::Format(header.format));
         }
         if let Some(text) = snapshot.get(&sharing_at())? {
             let sharing = serde_json::from_slice(&text).map_err(|_| damaged(&sharing_at()))?;

@@ -6,6 +6,8 @@
 //!   127.0.0.1:8200, mesh:8200   TLS 1.3   all of the API; a node's certificate or a token
 //! ```
 //!
+//! Behind a gate the listeners stay while the server is sealed, and say so: [`ControllerCrew`].
+//!
 //! The program does this at each start; the first time `root` is the operator's token:
 //!
 //! ```text
@@ -16,11 +18,14 @@
 //! channel::open(&mut server, &Listen { channel, api }).await?;
 //! ```
 
+mod crew;
 mod feed;
+mod kept;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,19 +34,23 @@ use bastide_api::{
     AddressPlan, ClusterName, ClusterRecord, Controller, NodeId, NodeName, Secret, SigningKey,
     SwarmSettings,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::core::engines::mesh;
 use crate::core::refusal::Refusal;
 use crate::core::request::Operation;
+use crate::run::gate::Post;
 use crate::run::http::Door;
-use crate::run::listen::Security;
+use crate::run::listen::{Identify, Security};
 use crate::run::plane::Plane;
 use crate::run::server::Server;
 
 use feed::Feeder;
 use tls::Certificates;
+
+pub use crew::ControllerCrew;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -79,7 +88,7 @@ pub struct Begun {
 }
 
 /// Where a controller listens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
     /// The node channel, facing the world.
     pub channel: Vec<SocketAddr>,
@@ -110,6 +119,17 @@ pub enum ControllerError {
     /// The certificate that it gave itself cannot be used.
     #[error("could not set TLS up: {0}")]
     Tls(String),
+    /// What a sealed server shows cannot be kept.
+    #[error("could not {operation} `{path}`, which a sealed server needs")]
+    Kept {
+        /// What was tried.
+        operation: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// An address cannot be listened on.
     #[error("could not listen on {address}")]
     Listen {
@@ -209,6 +229,22 @@ fn text(value: &Value, field: &str) -> Result<String, ControllerError> {
 /// Opens a controller's listeners on a server whose cluster has begun, and keeps its certificates
 /// and the watch going until the server stops. Returns where it listens, in the order asked for.
 pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, ControllerError> {
+    let certificates = Arc::new(Certificates::new(None));
+    let identify = start(server, listen, &certificates).await?;
+    let (posts, bound) = listeners(listen, &certificates, &identify)?;
+    for post in posts {
+        server.serve(post.listener, post.security, post.door);
+    }
+    Ok(bound)
+}
+
+/// Starts what a controller runs on an open plane: its certificates and the watch. Returns who tells
+/// machines apart.
+async fn start(
+    server: &mut Server,
+    listen: &Listen,
+    certificates: &Arc<Certificates>,
+) -> Result<Identify, ControllerError> {
     let plane = server.plane().clone();
     let record = cluster(&plane)?.ok_or(ControllerError::NoCluster)?;
     let node = record
@@ -218,30 +254,12 @@ pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, Con
         .ok_or(ControllerError::NoCluster)?;
     let feeder = Feeder::start(&plane, server.stop_token())?;
     plane.set_streams(Box::new(feeder.streams()));
-    let api_names: Vec<_> = listen.api.iter().map(SocketAddr::ip).collect();
-    let certificates = Certificates::make(&plane, node, api_names).await?;
-    let identify = feeder.identify(certificates.roots());
-    let mut bound = Listening::default();
-    for &address in &listen.channel {
-        let listener = bind(address)?;
-        bound.channel.push(local(&listener, address)?);
-        let security = Security::Tls {
-            config: certificates.channel_config(),
-            identify: Arc::clone(&identify),
-        };
-        server.serve(listener, security, Door::Channel);
-    }
-    for &address in &listen.api {
-        let listener = bind(address)?;
-        bound.api.push(local(&listener, address)?);
-        let security = Security::Tls {
-            config: certificates.api_config(),
-            identify: Arc::clone(&identify),
-        };
-        server.serve(listener, security, Door::Api);
-    }
+    certificates.make(&plane, node, listen).await?;
+    let roots = certificates.roots().ok_or(ControllerError::NoCluster)?;
+    let identify = feeder.identify(roots);
     server.spawn("feed", feeder.run());
-    let stop = server.stop_token();
+    let (stop, certificates) = (server.stop_token(), Arc::clone(certificates));
+    let listen = listen.clone();
     server.spawn("certificates", async move {
         loop {
             let wait = certificates.renewal_due_in(plane.now());
@@ -252,7 +270,7 @@ pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, Con
             if !certificates.renewal_due_in(plane.now()).is_zero() {
                 continue;
             }
-            if let Err(error) = certificates.renew(&plane).await {
+            if let Err(error) = certificates.make(&plane, node, &listen).await {
                 tracing::error!(%error, "controller's certificate not renewed");
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -262,7 +280,45 @@ pub async fn open(server: &mut Server, listen: &Listen) -> Result<Listening, Con
         }
     });
     tracing::info!(%node, protocol = PROTOCOL, "controller serves");
-    Ok(bound)
+    Ok(identify)
+}
+
+/// Binds a controller's listeners.
+fn listeners(
+    listen: &Listen,
+    certificates: &Certificates,
+    identify: &Identify,
+) -> Result<(Vec<Post>, Listening), ControllerError> {
+    let mut bound = Listening::default();
+    let mut posts = Vec::new();
+    let doors = [
+        (
+            &listen.channel,
+            Door::Channel,
+            certificates.channel_config(),
+        ),
+        (&listen.api, Door::Api, certificates.api_config()),
+    ];
+    for (addresses, door, config) in doors {
+        for &address in addresses {
+            let listener = bind(address)?;
+            let at = local(&listener, address)?;
+            match door {
+                Door::Channel => bound.channel.push(at),
+                Door::Api => bound.api.push(at),
+            }
+            let security = Security::Tls {
+                config: Arc::clone(&config),
+                identify: Arc::clone(identify),
+            };
+            posts.push(Post {
+                listener,
+                security,
+                door,
+            });
+        }
+    }
+    Ok((posts, bound))
 }
 
 /// Where a controller listens now.

@@ -13,12 +13,16 @@ use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RET
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::fields::{parse_bool, parse_duration};
 use crate::core::path::{ApiPath, percent_decode};
 use crate::core::pipeline::{Envelope, Response, Shape};
 use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::run::gate::Phase;
+use crate::run::gate::answers::{self, Answered};
+use crate::run::listen::Front;
 use crate::run::plane::{Plane, request_id};
 
 /// Largest body, in bytes: twice the largest value.
@@ -107,7 +111,7 @@ impl Body for Reply {
 
 /// Serves one request. Never fails: what goes wrong is an answer.
 pub async fn serve(
-    plane: Plane,
+    front: Front,
     door: Door,
     peer: Peer,
     request: hyper::Request<Incoming>,
@@ -116,27 +120,114 @@ pub async fn serve(
     let codes = health_codes(request.uri().query());
     let served = match parse(door, peer, request).await {
         Err(refused) => refused.into_response(),
-        Ok(parsed) => {
-            let health = parsed.path.as_str() == "sys/health";
-            let limit = Duration::from_secs(REQUEST_SECS_MAX);
-            match tokio::time::timeout(limit, plane.call(&parsed)).await {
-                Ok(response) => {
-                    let mut response = answer(&plane, peer, response);
-                    if health && response.status() == StatusCode::OK {
-                        *response.status_mut() = codes;
+        Ok(parsed) => match front.admit(&parsed).await {
+            Admitted::Answered((status, body)) => Refused::retried(with_body(status, &body)),
+            Admitted::Plane(plane, turn) => {
+                let served = tokio::select! {
+                    biased;
+                    served = ask(plane, peer, &parsed, codes) => Some(served),
+                    () = ended(turn.as_ref()) => None,
+                };
+                match served {
+                    Some(served) => front.after(&parsed, served).await,
+                    None => {
+                        let (status, body) = answers::sealed();
+                        Refused::retried(with_body(status, &body))
                     }
-                    response
                 }
-                Err(_) => Refused::from(Refusal::Unavailable("request took too long".to_owned()))
-                    .into_response(),
             }
-        }
+        },
     };
     if head {
         let (parts, _) = served.into_parts();
         return hyper::Response::from_parts(parts, Reply::Whole(Full::default()));
     }
     served
+}
+
+/// Waits until the phase in which a request came is over.
+async fn ended(turn: Option<&CancellationToken>) {
+    match turn {
+        Some(turn) => turn.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask(
+    plane: Plane,
+    peer: Peer,
+    parsed: &Request,
+    codes: StatusCode,
+) -> hyper::Response<Reply> {
+    let health = parsed.path.as_str() == "sys/health";
+    let limit = Duration::from_secs(REQUEST_SECS_MAX);
+    match tokio::time::timeout(limit, plane.call(parsed)).await {
+        Ok(response) => {
+            let mut response = answer(&plane, peer, response);
+            if health && response.status() == StatusCode::OK {
+                *response.status_mut() = codes;
+            }
+            response
+        }
+        Err(_) => {
+            Refused::from(Refusal::Unavailable("request took too long".to_owned())).into_response()
+        }
+    }
+}
+
+/// Where a request goes.
+enum Admitted {
+    /// Nowhere: it is answered.
+    Answered(Answered),
+    /// To the plane, until the token is cancelled.
+    Plane(Plane, Option<CancellationToken>),
+}
+
+fn is_seal(request: &Request) -> bool {
+    request.operation == Operation::Update && request.path.as_str() == "sys/seal"
+}
+
+impl Front {
+    async fn admit(&self, request: &Request) -> Admitted {
+        match self {
+            Self::Plane(_) if is_seal(request) => {
+                let body = json!({ "errors": ["this server cannot be sealed"] });
+                Admitted::Answered((StatusCode::BAD_REQUEST, body))
+            }
+            Self::Plane(plane) => Admitted::Plane(plane.clone(), None),
+            Self::Gate(gate) => {
+                if let Some(answered) = answers::answer(gate, request).await {
+                    return Admitted::Answered(answered);
+                }
+                let state = gate.state();
+                match state.phase {
+                    Phase::Open(plane) => Admitted::Plane(plane, Some(state.turn)),
+                    Phase::Empty | Phase::Sealed => Admitted::Answered(answers::sealed()),
+                }
+            }
+        }
+    }
+
+    /// Seals the server, once the plane has found that whoever asked may, and has recorded it.
+    async fn after(
+        &self,
+        request: &Request,
+        served: hyper::Response<Reply>,
+    ) -> hyper::Response<Reply> {
+        let Self::Gate(gate) = self else {
+            return served;
+        };
+        if !is_seal(request) || !served.status().is_success() {
+            return served;
+        }
+        match gate.seal().await {
+            Ok(()) => served,
+            Err(error) => {
+                let (status, body) = answers::failed(&error);
+                with_body(status, &body)
+            }
+        }
+    }
 }
 
 /// Returns whether a machine wants to join.
@@ -173,8 +264,12 @@ impl Refused {
 
     fn into_response(self) -> hyper::Response<Reply> {
         let body = json!({ "errors": self.errors });
-        let mut response = with_body(self.status, &body);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        Self::retried(with_body(self.status, &body))
+    }
+
+    /// Says when to try again, where that makes sense.
+    fn retried(mut response: hyper::Response<Reply>) -> hyper::Response<Reply> {
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));

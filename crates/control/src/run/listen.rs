@@ -12,13 +12,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::request::{Identity, Patience, Peer};
+use crate::run::gate::Gate;
 use crate::run::http::{self, Door, Reply};
 use crate::run::plane::Plane;
 use crate::run::sources::Sources;
@@ -26,6 +27,8 @@ use crate::run::timed::Timed;
 
 /// Connections of one listener at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
+/// Connections of a socket of this host at a time.
+const HERE_MAX: usize = 64;
 /// How long a TLS handshake may take.
 const HANDSHAKE_SECS_MAX: u64 = 10;
 /// How long the head of a request may take.
@@ -55,12 +58,31 @@ pub enum Security {
     },
 }
 
+/// What answers the requests of a listener.
+#[derive(Clone)]
+pub enum Front {
+    /// A plane that is open for as long as the listener.
+    Plane(Plane),
+    /// A gate, behind which there is a plane at times.
+    Gate(Gate),
+}
+
+impl Front {
+    /// Returns what is cancelled when what a new connection finds here ends.
+    fn turn(&self) -> CancellationToken {
+        match self {
+            Self::Plane(_) => CancellationToken::new(),
+            Self::Gate(gate) => gate.state().turn,
+        }
+    }
+}
+
 /// Accepts connections until `stop`, then lets the open ones end.
 pub async fn serve(
     listener: TcpListener,
     security: Security,
     door: Door,
-    plane: Plane,
+    front: Front,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -94,18 +116,19 @@ pub async fn serve(
                 None => continue,
             },
         };
-        let (plane, stop, security) = (plane.clone(), stop.clone(), security.clone());
-        let sources = sources.clone();
+        let (turn, stop, security) = (front.turn(), stop.clone(), security.clone());
+        let desk = Desk {
+            front: front.clone(),
+            door,
+            sources: sources.clone(),
+        };
         connections.spawn("connection", async move {
-            let desk = Desk {
-                plane,
-                door,
-                sources,
-            };
-            match secured(socket, address, security).await {
-                Ok(Secured::Plain(io, peer)) => connection(io, peer, None, desk, stop).await,
-                Ok(Secured::Tls(io, peer, life)) => {
-                    connection(*io, peer, life, desk, stop).await;
+            match secured(socket, address, security, turn).await {
+                Ok(Secured::Plain(io, peer)) => {
+                    connection(io, peer, Known::Nobody, desk, stop).await;
+                }
+                Ok(Secured::Tls(io, peer, known)) => {
+                    connection(*io, peer, known, desk, stop).await;
                 }
                 Err(error) => tracing::debug!(cause = %error, "a handshake failed"),
             }
@@ -120,20 +143,85 @@ pub async fn serve(
     }
 }
 
+/// Serves a socket of this host until `stop`: whoever may open its file may ask.
+pub async fn serve_here(listener: UnixListener, front: Front, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(HERE_MAX));
+    let mut connections = TaskGroup::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        if let Err(error) = connections.reap() {
+            tracing::error!(cause = ?error, "a connection failed");
+        }
+        let Ok((socket, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let desk = Desk {
+            front: front.clone(),
+            door: Door::Api,
+            sources: Sources::default(),
+        };
+        let stop = stop.clone();
+        connections.spawn("connection", async move {
+            connection(socket, Peer::default(), Known::Nobody, desk, stop).await;
+            drop(place);
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    let by = Instant::now() + Duration::from_secs(SHUTDOWN_SECS_MAX);
+    let (_, _) = connections.shutdown(by).await;
+}
+
 enum Secured {
     Plain(tokio::net::TcpStream, Peer),
-    /// With the rest of the client certificate's life, if there is one.
+    /// With what is known of the client's certificate.
     Tls(
         Box<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>,
         Peer,
-        Option<Duration>,
+        Known,
     ),
+}
+
+/// What is known of a client's certificate.
+enum Known {
+    /// There is none.
+    Nobody,
+    /// Whose it is, for as long.
+    For(Duration),
+    /// It is valid, but whose it is cannot be told now, as on a sealed server: its holder must come
+    /// again when that has changed.
+    Not(CancellationToken),
+}
+
+impl Known {
+    /// Waits until the connection is to be cut.
+    async fn over(&self) {
+        match self {
+            Self::For(life) => tokio::time::sleep(*life).await,
+            Self::Nobody | Self::Not(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the connection is to end after the request that it serves.
+    async fn changed(&self) {
+        match self {
+            Self::Not(turn) => turn.cancelled().await,
+            Self::Nobody | Self::For(_) => std::future::pending().await,
+        }
+    }
 }
 
 async fn secured(
     socket: tokio::net::TcpStream,
     address: SocketAddr,
     security: Security,
+    turn: CancellationToken,
 ) -> io::Result<Secured> {
     let mut peer = Peer {
         address: Some(address),
@@ -147,16 +235,21 @@ async fn secured(
     let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(socket)).await;
     let stream = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let chain = stream.get_ref().1.peer_certificates();
-    let known = chain.and_then(|chain| identify(chain));
-    peer.identity = known.map(|(identity, _)| identity);
-    let life = known.map(|(_, life)| life);
-    Ok(Secured::Tls(Box::new(stream), peer, life))
+    let known = match chain.map(|chain| identify(chain)) {
+        None => Known::Nobody,
+        Some(None) => Known::Not(turn),
+        Some(Some((identity, life))) => {
+            peer.identity = Some(identity);
+            Known::For(life)
+        }
+    };
+    Ok(Secured::Tls(Box::new(stream), peer, known))
 }
 
 /// What the requests of a listener come to.
 #[derive(Clone)]
 struct Desk {
-    plane: Plane,
+    front: Front,
     door: Door,
     sources: Sources,
 }
@@ -178,7 +271,7 @@ impl Desk {
             }
             peer.patience = Patience::Worn;
         }
-        let response = http::serve(self.plane, self.door, peer, request).await;
+        let response = http::serve(self.front, self.door, peer, request).await;
         if let Some(source) = source
             && response.status().is_client_error()
         {
@@ -188,11 +281,11 @@ impl Desk {
     }
 }
 
-/// Serves the requests of one connection until it ends, `life` is over or `stop`.
+/// Serves the requests of one connection until it ends, its client's certificate does, or `stop`.
 async fn connection(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    life: Option<Duration>,
+    known: Known,
     desk: Desk,
     stop: CancellationToken,
 ) {
@@ -212,17 +305,17 @@ async fn connection(
         .max_concurrent_streams(256);
     let io = Timed::new(io, Duration::from_secs(WRITE_SECS_MAX));
     let served = builder.serve_connection(TokioIo::new(io), service);
-    let over = async {
-        match life {
-            Some(life) => tokio::time::sleep(life).await,
-            None => std::future::pending().await,
+    let told = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = known.changed() => {}
         }
     };
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = over => return,
-        () = stop.cancelled() => {
+        () = known.over() => return,
+        () = told => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -4,6 +4,7 @@ pub mod audit_file;
 pub mod channel;
 pub mod clock;
 pub mod dev;
+pub mod gate;
 pub mod http;
 pub mod listen;
 pub mod plane;

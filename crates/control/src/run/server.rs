@@ -12,7 +12,7 @@ use bastide_client::TaskGroup;
 use bastide_linux::clock::Clock;
 use bastide_store::{
     Barrier, BarrierError, Batch, KeyFileSeal, OpenError, OpenSnapshot, RedbStore, Seal, SealError,
-    Store, StoreError, Unsealed,
+    SealKind, ShamirSeal, Share, Sharing, Store, StoreError, Unsealed,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ use crate::core::tables;
 use crate::core::tokens::{self, NewToken};
 use crate::run::clock::{self, ClockError};
 use crate::run::http::Door;
-use crate::run::listen::{self, Security};
+use crate::run::listen::{self, Front, Security};
 use crate::run::plane::Plane;
 use crate::run::writer::{self, WriterError};
 
@@ -59,14 +59,24 @@ pub enum SealKey {
     File(PathBuf),
     /// Whoever started the server read the file, because the server may not.
     Given(Secret<[u8; 32]>),
+    /// There is none: people hold shares of it.
+    Absent,
 }
 
 impl SealKey {
-    fn open(&self, may_create: bool) -> Result<KeyFileSeal, SealError> {
+    fn open_or_create(&self) -> Result<KeyFileSeal, StartError> {
         match self {
-            Self::File(path) if may_create => KeyFileSeal::open_or_create(path),
-            Self::File(path) => KeyFileSeal::open(path),
+            Self::File(path) => Ok(KeyFileSeal::open_or_create(path)?),
+            Self::Given(_) | Self::Absent => self.open(),
+        }
+    }
+
+    /// Opens the seal of a store that exists.
+    pub(crate) fn open(&self) -> Result<KeyFileSeal, StartError> {
+        match self {
+            Self::File(path) => Ok(KeyFileSeal::open(path)?),
             Self::Given(key) => Ok(KeyFileSeal::from_key(key.duplicate())),
+            Self::Absent => Err(StartError::NoKey),
         }
     }
 }
@@ -101,6 +111,9 @@ pub enum StartError {
     /// The writer did not start.
     #[error(transparent)]
     Writer(#[from] WriterError),
+    /// The store is sealed by a key file, and there is none.
+    #[error("the store is sealed by a key file, and the server was given none")]
+    NoKey,
     /// What each cluster begins with could not be decided.
     #[error("could not prepare the store: {0}")]
     Prepare(String),
@@ -128,6 +141,19 @@ pub type Opened = (Arc<dyn Store>, Arc<Unsealed>, Option<Secret<String>>);
 /// Opens a store on disk and its barrier; makes both at the first start, and then also a root token,
 /// which is shown this once.
 pub fn open(config: &ServerConfig, cluster: ClusterId) -> Result<Opened, StartError> {
+    let store = open_store(config)?;
+    if Barrier::is_initialised(&*store)? {
+        let seal = config.seal.open()?;
+        let barrier = Barrier::unseal(&*store, &seal)?;
+        return Ok((store, barrier, None));
+    }
+    let seal = config.seal.open_or_create()?;
+    let (barrier, root) = initialise(&*store, &seal, cluster, None)?;
+    Ok((store, barrier, Some(root)))
+}
+
+/// Opens a store on disk, for its owner alone; makes it if it is missing.
+pub(crate) fn open_store(config: &ServerConfig) -> Result<Arc<dyn Store>, StartError> {
     let folder = |source| StartError::Folder {
         path: config.data.clone(),
         source,
@@ -135,22 +161,44 @@ pub fn open(config: &ServerConfig, cluster: ClusterId) -> Result<Opened, StartEr
     create_private_dir(&config.data).map_err(folder)?;
     // What is in a store that this program or this seal cannot read is not touched.
     let check = |store: &dyn Store| -> Result<(), StartError> {
-        if Barrier::is_initialised(store)? {
-            Barrier::unseal(store, &config.seal.open(false)?)?;
+        if let Some(SealKind::Other(_)) = Barrier::sealed_by(store)? {
+            Barrier::unseal(store, &config.seal.open()?)?;
         }
         Ok(())
     };
     let store = RedbStore::open_checked(&config.data.join(STORE_FILE), check)?;
     let store = Arc::new(store);
     narrow(&config.data.join(STORE_FILE)).map_err(folder)?;
-    if Barrier::is_initialised(&*store)? {
-        let seal = config.seal.open(false)?;
-        let barrier = Barrier::unseal(&*store, &seal)?;
-        return Ok((store, barrier, None));
-    }
-    let seal = config.seal.open(true)?;
-    let (barrier, root) = initialise(&*store, &seal, cluster, None)?;
-    Ok((store, barrier, Some(root)))
+    Ok(store)
+}
+
+/// Starts a server on an open store, as a configuration says.
+pub(crate) fn on_open_store(
+    store: Arc<dyn Store>,
+    barrier: Arc<Unsealed>,
+    registry: Registry,
+    config: &ServerConfig,
+    seal: &'static str,
+) -> Result<Server, StartError> {
+    let highest = writer::highest_time(&*store, &barrier)?;
+    clock::check(highest, bastide_linux::clock::wall(), &config.data)?;
+    let info = ServerInfo {
+        version: VAULT_VERSION.to_owned(),
+        cluster_name: config.cluster_name.clone(),
+        cluster_id: barrier.cluster().to_string(),
+        storage: "file",
+        seal,
+        audit: config
+            .audit
+            .iter()
+            .map(|file| AuditDevice {
+                path: "file/".to_owned(),
+                file: file.display().to_string(),
+            })
+            .collect(),
+        started: now(),
+    };
+    Server::on(store, barrier, registry, info, config.audit.clone())
 }
 
 fn create_private_dir(path: &std::path::Path) -> io::Result<()> {
@@ -168,66 +216,90 @@ fn narrow(path: &std::path::Path) -> io::Result<()> {
 }
 
 /// Makes the barrier of an empty store, the mounts and policies that each cluster begins with, and a
-/// root token: `root` if it is given, else a random one.
+/// root token: `root` if it is given, else a random one. All of it is one commit.
 pub fn initialise(
     store: &dyn Store,
     seal: &dyn Seal,
     cluster: ClusterId,
     root: Option<Secret<String>>,
 ) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
-    let barrier = Barrier::initialise(store, seal, cluster)?;
-    let token = prepare(store, &barrier, |draft| {
-        Registry::mount_fixed(draft)?;
-        let default = builtin::DEFAULT.as_bytes().to_vec();
-        draft.put(
-            bastide_store::Key::new(tables::POLICIES, "default"),
-            default,
-        )?;
-        let path = MountPath::parse("secret").expect("a valid path");
-        let mut secret = Mount::new(draft.entropy(), path, "kv");
-        secret.options.insert("version".to_owned(), "2".to_owned());
-        "key/value secret storage".clone_into(&mut secret.description);
-        mounts::save(draft, &secret)?;
-        let mounts = draft.mounts()?;
-        let mount = mounts
-            .at("auth/token/")
-            .expect("a fixed mount was just made");
-        let new = NewToken {
-            policies: vec!["root".to_owned()],
-            path: "auth/token/root".to_owned(),
-            display_name: "root".to_owned(),
-            eternal: true,
-            text: root,
-            no_default_policy: true,
-            ..NewToken::default()
-        };
-        let (text, _) = tokens::create(draft, mount, new)?;
-        Ok(text)
+    let mut token = None;
+    let barrier = Barrier::initialise_with(store, seal, cluster, |barrier| {
+        let (text, batch) = first_contents(store, barrier, root)?;
+        token = Some(text);
+        Ok::<_, StartError>(batch)
     })?;
+    let token = token.expect("a store that was made has a root token");
     Ok((barrier, token))
 }
 
-/// Decides and commits before the plane runs.
-fn prepare<T>(
+/// What an initialisation gives out, once: nobody keeps it.
+pub struct Made {
+    /// The shares of the seal's key.
+    pub shares: Vec<Share>,
+    /// The root token.
+    pub root: Secret<String>,
+}
+
+/// As [`initialise`], sealed by shares of a key that is drawn here.
+pub(crate) fn initialise_shared(
+    store: &dyn Store,
+    sharing: Sharing,
+    cluster: ClusterId,
+) -> Result<(Arc<Unsealed>, Made), StartError> {
+    let (seal, shares) = ShamirSeal::split(sharing);
+    let (barrier, root) = initialise(store, &seal, cluster, None)?;
+    Ok((barrier, Made { shares, root }))
+}
+
+/// Decides what each cluster begins with; returns the root token beside it.
+fn first_contents(
     store: &dyn Store,
     barrier: &Arc<Unsealed>,
-    decide: impl FnOnce(&mut Draft<'_>) -> Result<T, Refusal>,
-) -> Result<T, StartError> {
+    root: Option<Secret<String>>,
+) -> Result<(Secret<String>, Batch), StartError> {
     let snapshot = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).expect("the system's random source answers");
     let entropy = Entropy::new(&Secret::new(seed));
     let now = now();
     let mut draft = Draft::new(&snapshot, now, entropy, &[]);
-    let value = decide(&mut draft).map_err(|error| StartError::Prepare(format!("{error:?}")))?;
+    let token = decide_first(&mut draft, root)
+        .map_err(|error| StartError::Prepare(format!("{error:?}")))?;
     let (batch, _) = draft.finish();
-    let batch: Batch = barrier.seal_batch(batch);
-    let mut begun = store.begin()?;
-    begun
-        .apply(&batch)?
-        .map_err(|error| StartError::Prepare(error.to_string()))?;
-    begun.commit()?;
-    Ok(value)
+    Ok((token, batch))
+}
+
+fn decide_first(
+    draft: &mut Draft<'_>,
+    root: Option<Secret<String>>,
+) -> Result<Secret<String>, Refusal> {
+    Registry::mount_fixed(draft)?;
+    let default = builtin::DEFAULT.as_bytes().to_vec();
+    draft.put(
+        bastide_store::Key::new(tables::POLICIES, "default"),
+        default,
+    )?;
+    let path = MountPath::parse("secret").expect("a valid path");
+    let mut secret = Mount::new(draft.entropy(), path, "kv");
+    secret.options.insert("version".to_owned(), "2".to_owned());
+    "key/value secret storage".clone_into(&mut secret.description);
+    mounts::save(draft, &secret)?;
+    let mounts = draft.mounts()?;
+    let mount = mounts
+        .at("auth/token/")
+        .expect("a fixed mount was just made");
+    let new = NewToken {
+        policies: vec!["root".to_owned()],
+        path: "auth/token/root".to_owned(),
+        display_name: "root".to_owned(),
+        eternal: true,
+        text: root,
+        no_default_policy: true,
+        ..NewToken::default()
+    };
+    let (text, _) = tokens::create(draft, mount, new)?;
+    Ok(text)
 }
 
 impl Server {
@@ -239,26 +311,22 @@ impl Server {
         registry: Registry,
     ) -> Result<(Self, Option<Secret<String>>), StartError> {
         let (store, barrier, root) = open(config, cluster)?;
-        let highest = writer::highest_time(&*store, &barrier)?;
-        clock::check(highest, bastide_linux::clock::wall(), &config.data)?;
-        let info = ServerInfo {
-            version: VAULT_VERSION.to_owned(),
-            cluster_name: config.cluster_name.clone(),
-            cluster_id: barrier.cluster().to_string(),
-            storage: "file",
-            seal: "key-file",
-            audit: config
-                .audit
-                .iter()
-                .map(|file| AuditDevice {
-                    path: "file/".to_owned(),
-                    file: file.display().to_string(),
-                })
-                .collect(),
-            started: now(),
-        };
-        let server = Self::on(store, barrier, registry, info, config.audit.clone())?;
+        let server = on_open_store(store, barrier, registry, config, "key-file")?;
         Ok((server, root))
+    }
+
+    /// Makes a store that is sealed by shares, and starts a server on it, open this once. Fails if
+    /// there is a store already. Must be called within a tokio runtime.
+    pub fn start_shared(
+        config: &ServerConfig,
+        cluster: ClusterId,
+        registry: Registry,
+        sharing: Sharing,
+    ) -> Result<(Self, Made), StartError> {
+        let store = open_store(config)?;
+        let (barrier, made) = initialise_shared(&*store, sharing, cluster)?;
+        let server = on_open_store(store, barrier, registry, config, "shamir")?;
+        Ok((server, made))
     }
 
     /// Starts a server on an open store.
@@ -318,7 +386,7 @@ impl Server {
         let (plane, stop) = (self.plane.clone(), self.stop_token());
         self.spawn(
             "listener",
-            listen::serve(listener, security, door, plane, stop),
+            listen::serve(listener, security, door, Front::Plane(plane), stop),
         );
     }
 

@@ -10,7 +10,7 @@ use bastide_control::run::dev;
 use crate::skipped;
 
 /// Returns a Python that has hvac, in an environment of its own that later runs find again.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let folder = std::env::temp_dir().join("bastide-test-hvac-2.4.0");
     let python = folder.join("bin/python");
     let has = || {

@@ -6,6 +6,7 @@ mod disk;
 mod durability;
 mod hvac;
 mod node;
+mod seal;
 mod wire;
 
 use std::path::PathBuf;

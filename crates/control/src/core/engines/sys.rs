@@ -62,6 +62,8 @@ impl Engine for Sys {
                 "install_time": timestamp(ctx.world.server.started),
                 "encryptions": 0,
             }))),
+            // Who may is decided and recorded here; whoever serves the request does it after that.
+            (Update, ["seal"]) => Ok(Answer::done()),
             (_, ["mounts" | "auth" | "remount", ..]) => mounts::decide(ctx, call, &segments),
             (Read, ["internal", "ui", "mounts", rest @ ..]) => {
                 mounts::shown_to_caller(ctx, &rest.join("/"))
@@ -78,9 +80,13 @@ impl Engine for Sys {
                 ],
             ) => leases::decide(ctx, call, &segments),
             (_, ["audit" | "audit-hash", ..]) => audit(ctx, call, &segments),
-            (_, ["health" | "seal-status" | "leader" | "init" | "ha-status" | "key-status"]) => {
-                Err(Refusal::UnsupportedOperation)
-            }
+            (
+                _,
+                [
+                    "health" | "seal-status" | "leader" | "init" | "ha-status" | "key-status"
+                    | "seal",
+                ],
+            ) => Err(Refusal::UnsupportedOperation),
             _ => Err(Refusal::UnsupportedPath),
         }
     }

@@ -1,6 +1,7 @@
 //! The controller's TLS: certificates that it gives itself and renews, members as clients.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,59 +16,95 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, PeerIncompatible,
     ServerConfig, SignatureScheme,
 };
 use serde_json::{Value, json};
 
-use super::{ControllerError, fields, refused, text};
+use super::kept::{Kept, Pair};
+use super::{ControllerError, Listen, fields, refused, text};
 use crate::core::engines::mesh::CERTIFICATE_LIFE;
 use crate::core::request::Operation;
 use crate::run::plane::Plane;
 
 /// The controller's two certificates: that of the channel names nothing but ids, that of the API
-/// its addresses as well, for clients that look for them.
+/// its addresses as well, for clients that look for them. Before the first ones are made no
+/// connection is accepted.
 pub struct Certificates {
-    node: NodeId,
-    api_names: Vec<IpAddr>,
     channel: Arc<Slot>,
     api: Arc<Slot>,
-    roots: Arc<Roots>,
+    roots: Arc<Trusted>,
     expires: Mutex<UnixTime>,
-    clock: Clock,
+    time: Arc<Time>,
+    /// Where they are kept for a server that starts sealed.
+    kept: Option<PathBuf>,
 }
 
 impl Certificates {
-    /// Has certificates made for the controller on `node`.
-    pub async fn make(
-        plane: &Plane,
-        node: NodeId,
-        api_names: Vec<IpAddr>,
-    ) -> Result<Self, ControllerError> {
-        let channel = certified(plane, node, &[]).await?;
-        let api = certified(plane, node, &api_names).await?;
-        let roots = Roots::from_pem(&channel.ca).map_err(tls_error)?;
-        Ok(Self {
-            node,
-            api_names,
-            clock: plane.clock().clone(),
-            expires: Mutex::new(channel.expires.min(api.expires)),
-            channel: Arc::new(Slot::new(channel.key)),
-            api: Arc::new(Slot::new(api.key)),
-            roots: Arc::new(roots),
-        })
+    /// None yet. What is made is kept in the file `kept`, if there is one.
+    pub fn new(kept: Option<PathBuf>) -> Self {
+        Self {
+            channel: Arc::default(),
+            api: Arc::default(),
+            roots: Arc::default(),
+            expires: Mutex::new(UnixTime::EPOCH),
+            time: Arc::new(Time(RwLock::new(ByClock(Clock::leading(None))))),
+            kept,
+        }
     }
 
-    /// Has both made anew; connections that are open keep theirs.
-    pub async fn renew(&self, plane: &Plane) -> Result<(), ControllerError> {
-        let channel = certified(plane, self.node, &[]).await?;
-        let api = certified(plane, self.node, &self.api_names).await?;
+    /// Has both made for the controller on `node`, or made anew; connections that are open keep
+    /// theirs.
+    pub async fn make(
+        &self,
+        plane: &Plane,
+        node: NodeId,
+        listen: &Listen,
+    ) -> Result<(), ControllerError> {
+        self.time.set(plane.clock().clone());
+        let names: Vec<_> = listen.api.iter().map(SocketAddr::ip).collect();
+        let channel = certified(plane, node, &[]).await?;
+        let api = certified(plane, node, &names).await?;
         let expires = channel.expires.min(api.expires);
-        self.channel.set(channel.key);
-        self.api.set(api.key);
+        if let Some(path) = &self.kept {
+            let kept = Kept {
+                format: Kept::FORMAT,
+                listen: listen.clone(),
+                ca: channel.ca.clone(),
+                channel: channel.pair.clone(),
+                api: api.pair.clone(),
+            };
+            kept.write(path)?;
+        }
+        let renewed = self.roots().is_some();
+        self.take(&channel.ca, &channel.pair, &api.pair)?;
         *self.expires.lock().unwrap_or_else(PoisonError::into_inner) = expires;
-        tracing::info!(%expires, "controller's certificate renewed");
+        if renewed {
+            tracing::info!(%expires, "controller's certificate renewed");
+        }
+        Ok(())
+    }
+
+    /// Takes the certificates of an earlier process, though they may have ended: whoever connects
+    /// judges them. Returns where it listened; `None` if nothing was kept.
+    pub fn take_kept(&self) -> Result<Option<Listen>, ControllerError> {
+        let Some(path) = &self.kept else {
+            return Ok(None);
+        };
+        let Some(kept) = Kept::read(path)? else {
+            return Ok(None);
+        };
+        self.take(&kept.ca, &kept.channel, &kept.api)?;
+        Ok(Some(kept.listen.clone()))
+    }
+
+    fn take(&self, ca: &str, channel: &Pair, api: &Pair) -> Result<(), ControllerError> {
+        let roots = Roots::from_pem(ca).map_err(tls_error)?;
+        self.channel.set(channel.certified_key()?);
+        self.api.set(api.certified_key()?);
+        self.roots.set(roots);
         Ok(())
     }
 
@@ -77,9 +114,9 @@ impl Certificates {
         expires.since(now).saturating_sub(CERTIFICATE_LIFE / 2)
     }
 
-    /// Returns the authorities that clients' certificates must chain to.
-    pub fn roots(&self) -> Arc<Roots> {
-        Arc::clone(&self.roots)
+    /// Returns the authorities that clients' certificates must chain to, once they are known.
+    pub fn roots(&self) -> Option<Arc<Roots>> {
+        self.roots.get()
     }
 
     /// Returns the TLS side of the node channel.
@@ -98,7 +135,7 @@ impl Certificates {
             roots: Arc::clone(&self.roots),
             algorithms: provider.signature_verification_algorithms,
         };
-        let time = Arc::new(ByClock(self.clock.clone()));
+        let time = Arc::clone(&self.time);
         let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider has cipher suites of TLS 1.3")
@@ -112,6 +149,25 @@ impl Certificates {
     }
 }
 
+/// The time that certificates are judged by: the plane's, and before there was one the host's.
+#[derive(Debug)]
+struct Time(RwLock<ByClock>);
+
+impl Time {
+    fn set(&self, clock: Clock) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = ByClock(clock);
+    }
+}
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .current_time()
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -121,12 +177,12 @@ fn tls_error(error: impl std::fmt::Display) -> ControllerError {
 }
 
 struct Certified {
-    key: CertifiedKey,
+    pair: Pair,
     ca: String,
     expires: UnixTime,
 }
 
-/// Draws a key and has it certified: the key never leaves this process, nor memory.
+/// Draws a key and has it certified.
 async fn certified(
     plane: &Plane,
     node: NodeId,
@@ -142,31 +198,53 @@ async fn certified(
     let made = Value::Object(made.data.unwrap_or_default());
     let ca = text(&made, "ca")?;
     let chain = format!("{}{ca}", text(&made, "certificate")?);
-    let chain = certificate_chain(&chain).map_err(tls_error)?;
-    let key = CertifiedKey::from_der(chain, identity.key_der(), &provider()).map_err(tls_error)?;
+    let pair = Pair::new(chain, &identity);
     let expires =
         serde_json::from_value(made["expires"].clone()).map_err(ControllerError::Answer)?;
-    Ok(Certified { key, ca, expires })
+    Ok(Certified { pair, ca, expires })
 }
 
-/// Holds the certificate that new connections get.
-#[derive(Debug)]
-struct Slot(RwLock<Arc<CertifiedKey>>);
+impl Pair {
+    fn certified_key(&self) -> Result<CertifiedKey, ControllerError> {
+        let chain = certificate_chain(&self.chain).map_err(tls_error)?;
+        let identity = self.identity().map_err(tls_error)?;
+        CertifiedKey::from_der(chain, identity.key_der(), &provider()).map_err(tls_error)
+    }
+}
+
+/// Holds the certificate that new connections get; none before the first.
+#[derive(Debug, Default)]
+struct Slot(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl Slot {
-    fn new(key: CertifiedKey) -> Self {
-        Self(RwLock::new(Arc::new(key)))
-    }
-
     fn set(&self, key: CertifiedKey) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
     }
 }
 
 impl ResolvesServerCert for Slot {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let key = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&key))
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Holds the cluster's authority, once it is known.
+#[derive(Debug, Default)]
+struct Trusted(RwLock<Option<Arc<Roots>>>);
+
+impl Trusted {
+    fn set(&self, roots: Roots) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(roots));
+    }
+
+    fn get(&self) -> Option<Arc<Roots>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -174,7 +252,7 @@ impl ResolvesServerCert for Slot {
 /// one is refused by the pipeline.
 #[derive(Debug)]
 struct Members {
-    roots: Arc<Roots>,
+    roots: Arc<Trusted>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -194,7 +272,10 @@ impl ClientCertVerifier for Members {
         now: rustls::pki_types::UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let now = UnixTime::EPOCH.plus(Duration::from_secs(now.as_secs()));
-        match self.roots.verify(end_entity, Claim::NodeClient, now) {
+        let Some(roots) = self.roots.get() else {
+            return Err(CertificateError::UnknownIssuer.into());
+        };
+        match roots.verify(end_entity, Claim::NodeClient, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
         }

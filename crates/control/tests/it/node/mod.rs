@@ -2,6 +2,7 @@
 
 mod join;
 mod lost;
+mod sealed;
 mod tls;
 mod watch;
 

@@ -1,0 +1,239 @@
+//! What the gate answers itself, in Vault's words: whatever the phase, and all that is asked while
+//! the server is sealed.
+
+use bastide_api::Secret;
+use bastide_store::{Share, Sharing};
+use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{Gate, GateError, Phase, State};
+use crate::core::fields::parse_bool;
+use crate::core::request::{Operation, Request};
+use crate::run::server::{self, Made, VAULT_VERSION};
+
+/// Longest text of a share, in bytes: twice what one has in hexadecimal.
+const SHARE_TEXT_MAX: usize = 132;
+
+/// What a sealed server says to all that it does not serve: the words that clients know.
+const SEALED: &str = "Vault is sealed";
+
+/// An answer of the gate's own.
+pub(crate) type Answered = (StatusCode, Value);
+
+/// Answers a request that does not reach the plane; `None` if it is for the plane, and there is one.
+pub(crate) async fn answer(gate: &Gate, request: &Request) -> Option<Answered> {
+    use Operation::{Read, Update};
+    // Whoever waits holds no plane: a seal would wait for it.
+    match (request.operation, request.path.as_str()) {
+        (Update, "sys/init") => return Some(init(gate, &request.data).await),
+        (Update, "sys/unseal") => return Some(unseal(gate, &request.data).await),
+        _ => {}
+    }
+    let state = gate.state();
+    let answered = match (request.operation, request.path.as_str()) {
+        (Read, "sys/seal-status") => (StatusCode::OK, seal_status(&state)),
+        (Read, "sys/init") => {
+            let initialised = !matches!(state.phase, Phase::Empty);
+            (StatusCode::OK, json!({ "initialized": initialised }))
+        }
+        _ if matches!(state.phase, Phase::Open(_)) => return None,
+        (Read, "sys/health") => health(&state, &request.data),
+        (Read, "sys/leader") => (StatusCode::OK, leader()),
+        _ => sealed(),
+    };
+    Some(answered)
+}
+
+/// Answers that the server is sealed.
+pub(crate) fn sealed() -> Answered {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, SEALED)
+}
+
+fn refuse(status: StatusCode, text: impl Into<String>) -> Answered {
+    (status, json!({ "errors": [text.into()] }))
+}
+
+/// Returns what is answered where a step of the gate was not made.
+pub(crate) fn failed(error: &GateError) -> Answered {
+    let status = match error {
+        GateError::Initialised
+        | GateError::NotInitialised
+        | GateError::NotByShares
+        | GateError::Length { .. }
+        | GateError::Shares(_)
+        | GateError::Unsealed => StatusCode::BAD_REQUEST,
+        GateError::Failed(_) | GateError::Held => StatusCode::INTERNAL_SERVER_ERROR,
+        GateError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refuse(status, error.to_string())
+}
+
+fn seal_status(state: &State) -> Value {
+    let (kind, n, t) = match (&state.phase, state.sharing) {
+        (_, Some(sharing)) => ("shamir", sharing.shares(), sharing.threshold()),
+        (Phase::Empty, None) => ("shamir", 0, 0),
+        (Phase::Sealed | Phase::Open(_), None) => ("key-file", 1, 1),
+    };
+    let mut status = json!({
+        "type": kind,
+        "initialized": !matches!(state.phase, Phase::Empty),
+        "sealed": !matches!(state.phase, Phase::Open(_)),
+        "t": t,
+        "n": n,
+        "progress": state.progress,
+        "nonce": state.nonce,
+        "version": VAULT_VERSION,
+        "build_date": "",
+        "migration": false,
+        "recovery_seal": false,
+        "storage_type": "file",
+        "removed_from_cluster": false,
+    });
+    if let Phase::Open(plane) = &state.phase {
+        let server = plane.server();
+        status["cluster_name"] = server.cluster_name.as_str().into();
+        status["cluster_id"] = server.cluster_id.as_str().into();
+    }
+    status
+}
+
+fn health(state: &State, query: &Map<String, Value>) -> Answered {
+    let (field, default, initialised) = match state.phase {
+        Phase::Empty => ("uninitcode", StatusCode::NOT_IMPLEMENTED, false),
+        Phase::Sealed | Phase::Open(_) => ("sealedcode", StatusCode::SERVICE_UNAVAILABLE, true),
+    };
+    let asked = query.get(field).and_then(Value::as_str);
+    let asked = asked.and_then(|code| StatusCode::from_bytes(code.as_bytes()).ok());
+    let body = json!({
+        "initialized": initialised,
+        "sealed": true,
+        "standby": true,
+        "performance_standby": false,
+        "replication_performance_mode": "unknown",
+        "replication_dr_mode": "unknown",
+        "server_time_utc": server::now().as_secs(),
+        "version": VAULT_VERSION,
+        "enterprise": false,
+        "echo_duration_ms": 0,
+        "clock_skew_ms": 0,
+        "replication_primary_canary_age_ms": 0,
+    });
+    (asked.unwrap_or(default), body)
+}
+
+fn leader() -> Value {
+    json!({
+        "ha_enabled": false,
+        "is_self": false,
+        "active_time": "0001-01-01T00:00:00Z",
+        "leader_address": "",
+        "leader_cluster_address": "",
+        "performance_standby": false,
+        "performance_standby_last_remote_wal": 0,
+    })
+}
+
+/// Finds a field whatever the case of its name, as Vault does here.
+fn field<'f>(fields: &'f Map<String, Value>, name: &str) -> Option<&'f Value> {
+    let mut named = fields
+        .iter()
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    named.next().map(|(_, value)| value)
+}
+
+fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
+    match field(fields, name)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+async fn init(gate: &Gate, fields: &Map<String, Value>) -> Answered {
+    if gate.is_initialised() {
+        return failed(&GateError::Initialised);
+    }
+    let is_given = |name: &&str| match field(fields, name) {
+        None | Some(Value::Null) => false,
+        Some(Value::Array(values)) => !values.is_empty(),
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(_) => true,
+    };
+    let foreign = [
+        "pgp_keys",
+        "root_token_pgp_key",
+        "recovery_shares",
+        "recovery_pgp_keys",
+    ];
+    if let Some(name) = foreign.iter().find(|name| is_given(name)) {
+        let text = format!("parameters {name} not applicable to seal type shamir");
+        return refuse(StatusCode::BAD_REQUEST, text);
+    }
+    let shares = number(fields, "secret_shares").unwrap_or(0);
+    let threshold = number(fields, "secret_threshold").unwrap_or(0);
+    let sharing = match Sharing::new(shares, threshold) {
+        Ok(sharing) => sharing,
+        Err(error) => {
+            let text = format!("invalid seal configuration: {error}");
+            return refuse(StatusCode::BAD_REQUEST, text);
+        }
+    };
+    match gate.init(sharing).await {
+        Ok(made) => (StatusCode::OK, made_json(&made)),
+        Err(error) => failed(&error),
+    }
+}
+
+fn made_json(made: &Made) -> Value {
+    let keys: Vec<_> = made
+        .shares
+        .iter()
+        .map(|it| HEXLOWER.encode(it.expose()))
+        .collect();
+    let base64: Vec<_> = made
+        .shares
+        .iter()
+        .map(|it| BASE64.encode(it.expose()))
+        .collect();
+    json!({ "keys": keys, "keys_base64": base64, "root_token": made.root.expose() })
+}
+
+async fn unseal(gate: &Gate, fields: &Map<String, Value>) -> Answered {
+    let reset = match field(fields, "reset") {
+        Some(Value::Bool(reset)) => *reset,
+        Some(Value::String(text)) => parse_bool(text).unwrap_or(false),
+        _ => false,
+    };
+    let done = if reset {
+        gate.reset().await
+    } else {
+        let Some(text) = field(fields, "key").and_then(Value::as_str) else {
+            let text = "'key' must be specified in request body as JSON, or 'reset' set to true";
+            return refuse(StatusCode::BAD_REQUEST, text);
+        };
+        let Some(share) = share(text) else {
+            let text = "'key' must be a valid hex or base64 string";
+            return refuse(StatusCode::BAD_REQUEST, text);
+        };
+        gate.unseal(share).await
+    };
+    match done {
+        Ok(()) => (StatusCode::OK, seal_status(&gate.state())),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Reads a share as Vault does: in hexadecimal if that gives a plausible length, else in base64.
+fn share(text: &str) -> Option<Share> {
+    let text = text.trim().as_bytes();
+    if text.is_empty() || SHARE_TEXT_MAX < text.len() {
+        return None;
+    }
+    let hex = HEXLOWER_PERMISSIVE.decode(text).ok().map(Secret::new);
+    let hex = hex.filter(|bytes| (16..=33).contains(&bytes.expose().len()));
+    hex.or_else(|| BASE64.decode(text).ok().map(Secret::new))
+}
+
+#[cfg(test)]
+mod tests;
