@@ -2,7 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use cargo_metadata::{Metadata, MetadataCommand};
@@ -25,7 +25,8 @@ pub fn target_dir() -> PathBuf {
 /// Returns `cargo`, to be run in the checkout.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
+    // Cargo hands its input on to the compiler, which reads what somebody meant for another.
+    cargo.current_dir(root()).stdin(Stdio::null());
     // Cargo sets these for us, as for any program that it runs; they are not meant for its child.
     for (name, _) in env::vars_os() {
         let inherited = name.to_str().is_some_and(|name| {

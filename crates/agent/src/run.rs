@@ -1,6 +1,7 @@
 //! What the agent does: sockets, files, the kernel, the engine.
 
 pub mod agent;
+pub mod doctor;
 mod engine;
 mod follow;
 pub mod handover;

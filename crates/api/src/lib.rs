@@ -5,6 +5,7 @@
 //! thing. This crate never opens a socket, reads a clock, draws randomness or does cryptography.
 #![forbid(unsafe_code)]
 
+pub mod doctor;
 mod ids;
 mod keys;
 mod names;

@@ -39,6 +39,8 @@ pub enum Verb {
     Mesh(MeshVerb),
     /// Leave the cluster and undo every change made to this machine
     Down(Down),
+    /// Check this machine layer by layer, and say what mends what is wrong
+    Doctor(Format),
     /// Virtual networks on this machine
     #[command(subcommand)]
     Lab(LabVerb),

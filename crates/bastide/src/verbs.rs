@@ -2,6 +2,7 @@
 
 mod agent_socket;
 mod deploy;
+mod doctor;
 mod down;
 mod ending;
 mod join;
@@ -43,14 +44,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("could not start the runtime")?;
-            runtime.block_on(run_async(verb))?;
-            Ok(ExitCode::SUCCESS)
+            runtime.block_on(run_async(verb))
         }
     }
 }
 
-async fn run_async(verb: Verb) -> anyhow::Result<()> {
+async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
+        Verb::Doctor(format) => return doctor::run(format).await,
         Verb::Up(arguments) => up::run(arguments).await,
         Verb::Join(arguments) => join::run(arguments).await,
         Verb::Status(format) => status::status(format).await,
@@ -65,5 +66,6 @@ async fn run_async(verb: Verb) -> anyhow::Result<()> {
         Verb::Lab(_) | Verb::LabPart(_) | Verb::Wg(_) | Verb::Demo(_) => {
             unreachable!("`run` handles these before it starts a runtime")
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -19,4 +19,4 @@ mod run;
 
 pub use crate::core::upstreams::upstreams;
 pub use crate::core::zone::{Lookup, TTL_SECONDS, Zone};
-pub use crate::run::{Counters, Resolver, ResolverConfig, ResolverError};
+pub use crate::run::{Counters, Resolver, ResolverConfig, ResolverError, knows};

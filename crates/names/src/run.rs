@@ -1,6 +1,7 @@
 //! The resolver's sockets.
 
 mod forward;
+mod lookup;
 mod tcp;
 
 use std::io;
@@ -18,6 +19,8 @@ use tracing::debug;
 use crate::core::message::{self, Transport, Verdict};
 use crate::core::quota::{Quota, Slots};
 use crate::core::zone::Zone;
+
+pub use lookup::knows;
 
 /// Names that are being asked of others at one time. Each holds a socket for two seconds at most;
 /// what comes on top is told to try again (SERVFAIL).

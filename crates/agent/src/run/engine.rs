@@ -139,7 +139,7 @@ impl EngineLoop {
 
     fn client(&self, picture: &Picture) -> Option<Client> {
         let controllers = desired::controllers(&picture.view);
-        self.member.mesh_client(controllers).ok()
+        self.member.client_of(controllers).ok()
     }
 
     /// Keeps the way open through Docker's own rules, which an engine's start makes anew.

@@ -94,8 +94,13 @@ impl Member {
         self.with(|now| now.channel.clone())
     }
 
-    /// A client of the controllers' API at these mesh addresses.
-    pub fn mesh_client(&self, controllers: Vec<SocketAddr>) -> Result<Client, MembershipError> {
+    /// Where the controllers' node channel is.
+    pub fn channel_addresses(&self) -> Vec<SocketAddr> {
+        channel_addresses(&self.answer())
+    }
+
+    /// A client of controllers at these addresses: of their channel, or of their API on the mesh.
+    pub fn client_of(&self, controllers: Vec<SocketAddr>) -> Result<Client, MembershipError> {
         let answer = self.answer();
         client(
             &self.inner.identity,

@@ -7,6 +7,7 @@
 
 mod clocks;
 mod containers;
+mod doctor;
 mod down;
 mod killed;
 mod ports;

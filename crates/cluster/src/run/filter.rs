@@ -45,17 +45,22 @@ pub fn remove() -> Result<(), FilterError> {
     nft::apply(&firewall::undo()).map_err(FilterError::Nft)
 }
 
+/// Returns whether Docker's chains let pass what our tables judged.
+pub async fn is_docker_jump_in_place(mesh_interface: &str) -> Result<bool, FilterError> {
+    let mut in_place = true;
+    for command in firewall::docker_checks(mesh_interface) {
+        in_place &= iptables(&command).await?.status.success();
+    }
+    Ok(in_place)
+}
+
 /// Makes Docker's chains let pass what our tables judged; true if that was not so. To be called
 /// each round: an engine's start may have made its chains anew.
 ///
 /// The program is the `iptables` of the host's path, which the engine uses too, so that both speak
 /// of the same tables whichever backend that one has.
 pub async fn ensure_docker_jump(mesh_interface: &str) -> Result<bool, FilterError> {
-    let mut in_place = true;
-    for command in firewall::docker_checks(mesh_interface) {
-        in_place &= iptables(&command).await?.status.success();
-    }
-    if in_place {
+    if is_docker_jump_in_place(mesh_interface).await? {
         return Ok(false);
     }
     let listed = iptables(&["-w", "5", "-S", firewall::DOCKER_CHAIN].map(str::to_owned)).await?;

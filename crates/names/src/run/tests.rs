@@ -337,3 +337,15 @@ async fn one_source_cannot_hold_all_connections() {
         .unwrap();
     assert!(0 < timeout(LONG, other.read_u16()).await.unwrap().unwrap());
 }
+
+#[tokio::test]
+async fn a_lookup_tells_known_names_from_others_and_from_failures() {
+    let scene = Scene::start(LOOPBACK).await;
+    let known = knows(scene.address, "atlas.node.home.internal").await;
+    assert!(known.unwrap());
+    let unknown = knows(scene.address, "nobody.node.home.internal").await;
+    assert!(!unknown.unwrap());
+    // Without a resolver of the host's own, the names of others fail.
+    assert!(knows(scene.address, "example.org").await.is_err());
+    assert!(knows(scene.address, "a..b").await.is_err());
+}
