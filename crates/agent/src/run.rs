@@ -14,3 +14,4 @@ mod report;
 mod socket;
 mod state;
 pub mod undo;
+mod upkeep;

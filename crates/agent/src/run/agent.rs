@@ -22,7 +22,7 @@ use bastide_names::{Resolver, ResolverConfig, Zone, upstreams};
 use bastide_pki::certificate_made;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -38,6 +38,7 @@ use super::membership::{Member, MembershipError, fresh_key, identity};
 use super::report::{self, Observed};
 use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
+use super::upkeep;
 use crate::core::journal::Change;
 use crate::core::{desired, picture, skew};
 
@@ -151,6 +152,8 @@ struct Agent {
     /// The socket, which outlives the rest in order to tell how that ended.
     front: TaskGroup,
     has_resolver: bool,
+    /// Told when something of ours in the kernel was changed by others.
+    missing: Arc<Notify>,
     /// When the first of the peers' certificates ends.
     peers_until: Option<UnixTime>,
 }
@@ -236,6 +239,9 @@ impl Agent {
             state: engine_sender,
         };
         tasks.spawn("engine", endless(engine_loop.run()));
+        let missing = Arc::new(Notify::new());
+        let upkeep = upkeep::run(pictures.clone(), me, Arc::clone(&missing));
+        tasks.spawn("upkeep", endless(upkeep));
         Ok(Self {
             member,
             me,
@@ -255,6 +261,7 @@ impl Agent {
             tasks,
             front,
             has_resolver: false,
+            missing,
             peers_until: None,
         })
     }
@@ -285,6 +292,12 @@ impl Agent {
                         self.apply().await?;
                     }
                     self.look();
+                    None
+                }
+                () = self.missing.notified() => {
+                    self.device = MeshDevice::default();
+                    self.rules = None;
+                    self.apply().await?;
                     None
                 }
                 changes = network.next() => {

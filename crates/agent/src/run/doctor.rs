@@ -100,7 +100,7 @@ fn member(path: &Path) -> Result<Option<(StateDir, Member)>, MembershipError> {
     let Some(membership) = state.membership()? else {
         return Ok(None);
     };
-    let member = Member::new(state.clone(), identity(&state)?, membership)?;
+    let member = Member::new(state.clone(), identity(&state)?, membership, state.clock())?;
     Ok(Some((state, member)))
 }
 
@@ -203,7 +203,8 @@ async fn control_plane(member: &Member) -> ControlPlaneSeen {
         None => CertificateSeen::Unreadable,
     };
     ControlPlaneSeen {
-        now: clock::wall(),
+        wall: clock::wall(),
+        now: member.clock().now(),
         certificate,
         controllers,
     }

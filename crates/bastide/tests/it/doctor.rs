@@ -50,7 +50,7 @@ fn until_failing(site: &Site, host: &str, wanted: &[&str]) {
 
 #[test]
 fn the_doctor_finds_each_fault_and_only_that() {
-    if !can_run(&["ping", "ip", "nft"]) {
+    if !can_run(&["ping", "ip", "nft", "sysctl"]) {
         return;
     }
     let mut site = Site::three_and("doctor", "");
@@ -67,16 +67,6 @@ fn the_doctor_finds_each_fault_and_only_that() {
     until_failing(&site, "atlas", &[]);
     assert!(failing(&site, "boreas").contains("engine"), "none runs");
 
-    site.run("boreas", "sysctl -qw net.ipv4.conf.bst0.forwarding=0");
-    until_failing(&site, "boreas", &["forwarding"]);
-    site.run("boreas", "sysctl -qw net.ipv4.conf.bst0.forwarding=1");
-    until_failing(&site, "boreas", &[]);
-
-    site.run("boreas", "ip link set bst0 mtu 1300");
-    until_failing(&site, "boreas", &["mtu"]);
-    site.run("boreas", "ip link set bst0 mtu 1420");
-    until_failing(&site, "boreas", &[]);
-
     // A peer whose answers are dropped on its way back has a path, and yet nothing comes.
     site.run(
         "boreas",
@@ -92,20 +82,49 @@ fn the_doctor_finds_each_fault_and_only_that() {
     kill_all_of(up.pid);
     let silent = "controller 203.0.113.10:7443";
     until_failing(&site, "boreas", &[silent, "peer atlas", "peer cygnus"]);
-    until_failing(
-        &site,
-        "atlas",
-        &[
-            "TCP 5443",
-            "TCP 7443",
-            "TCP 8200",
-            "UDP 51820",
-            "agent",
-            "device",
-            "resolver",
-            silent,
-        ],
-    );
+    let dead = [
+        "TCP 5443",
+        "TCP 7443",
+        "TCP 8200",
+        "UDP 51820",
+        "agent",
+        "resolver",
+        silent,
+    ];
+    until_failing(&site, "atlas", &dead);
+
+    // Nobody puts anything back there now.
+    for (breaks, mends, names) in [
+        (
+            "sysctl -qw net.ipv4.conf.bst0.forwarding=0",
+            "sysctl -qw net.ipv4.conf.bst0.forwarding=1",
+            &["forwarding"][..],
+        ),
+        (
+            "ip link set bst0 mtu 1300",
+            "ip link set bst0 mtu 1420",
+            &["mtu"],
+        ),
+        (
+            "ip address del 100.72.0.53/32 dev bst0",
+            "ip address add 100.72.0.53/32 dev bst0",
+            &["addresses"],
+        ),
+        (
+            "nft delete table bridge bastide",
+            "nft add table bridge bastide",
+            &["packet filter"],
+        ),
+        (
+            "ip link set bst0 down",
+            "ip link set bst0 up",
+            &["device", "routes"],
+        ),
+    ] {
+        site.run("atlas", breaks);
+        until_failing(&site, "atlas", &[&dead[..], names].concat());
+        site.run("atlas", mends);
+    }
 
     // Somebody else has taken the mesh's port meanwhile.
     let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, ports::MESH)).unwrap();
@@ -120,5 +139,48 @@ fn the_doctor_finds_each_fault_and_only_that() {
     site.start("atlas", bastide(&["agent"]), "");
     until_failing(&site, "atlas", &[]);
     until_failing(&site, "boreas", &[]);
+    assert!(site.succeeds("atlas", "nft list table bridge bastide | grep -q chain"));
+    site.down();
+}
+
+#[test]
+fn the_agent_puts_back_what_others_changed() {
+    if !can_run(&["ping", "ip", "nft", "sysctl"]) {
+        return;
+    }
+    let mut site = Site::three_and("upkeep", "");
+    site.up();
+    site.join("boreas", &[]);
+    until("the mesh", || site.pings("boreas", "atlas"));
+    for (breaks, is_whole) in [
+        (
+            "ip link set bst0 down",
+            "ip route show dev bst0 | grep -q 100.72.0.0/16 && ping -c1 -W1 100.72.0.1",
+        ),
+        (
+            "ip route del 100.72.0.0/16 dev bst0",
+            "ping -c1 -W1 100.72.0.1",
+        ),
+        (
+            "ip address flush dev bst0",
+            "ip address show dev bst0 | grep -q 100.72.0.53/32 && ping -c1 -W1 100.72.0.1",
+        ),
+        (
+            "ip link set bst0 mtu 1300",
+            "test \"$(cat /sys/class/net/bst0/mtu)\" = 1420",
+        ),
+        (
+            "nft delete table inet bastide",
+            "nft list table inet bastide | grep -q chain",
+        ),
+        (
+            "sysctl -qw net.ipv4.conf.bst0.forwarding=0",
+            "test \"$(sysctl -n net.ipv4.conf.bst0.forwarding)\" = 1",
+        ),
+    ] {
+        assert!(site.succeeds("boreas", is_whole), "before `{breaks}`");
+        site.run("boreas", &format!("{breaks}; ! ({is_whole})"));
+        until("it to be put back", || site.succeeds("boreas", is_whole));
+    }
     site.down();
 }

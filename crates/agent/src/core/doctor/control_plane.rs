@@ -14,7 +14,9 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 /// What was seen of the control plane.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneSeen {
-    /// This host's clock.
+    /// This host's own clock.
+    pub wall: UnixTime,
+    /// The time as this node knows it from the cluster.
     pub now: UnixTime,
     /// This node's certificate.
     pub certificate: CertificateSeen,
@@ -65,10 +67,10 @@ fn clock(seen: &ControlPlaneSeen) -> Check {
     });
     let mend = "timedatectl set-ntp true, or set it by hand with `date -s`";
     if let Some(theirs) = answered {
-        let (away, how) = if theirs < seen.now {
-            (seen.now.since(theirs), "ahead of")
+        let (away, how) = if theirs < seen.wall {
+            (seen.wall.since(theirs), "ahead of")
         } else {
-            (theirs.since(seen.now), "behind")
+            (theirs.since(seen.wall), "behind")
         };
         let found = format!("{:.1} s {how} the controller's", away.as_secs_f64());
         return if away <= SKEW_MAX {
@@ -79,12 +81,12 @@ fn clock(seen: &ControlPlaneSeen) -> Check {
     }
     match seen.certificate {
         // Whatever the controller's clock says, it cannot stand before what it has signed.
-        CertificateSeen::Good(life) if seen.now < life.begins => Check::fail(
+        CertificateSeen::Good(life) if seen.wall < life.begins => Check::fail(
             Layer::Time,
             "clock",
             format!(
                 "at least {} s behind: it stands before this node's certificate began",
-                life.begins.since(seen.now).as_secs()
+                life.begins.since(seen.wall).as_secs()
             ),
             mend,
         ),

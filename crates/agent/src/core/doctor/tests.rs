@@ -38,6 +38,7 @@ fn sound() -> Seen {
         },
         node: Some(NodeSeen {
             control_plane: ControlPlaneSeen {
+                wall: at(0),
                 now: at(0),
                 certificate: CertificateSeen::Good(Life {
                     begins: at(-3600),
@@ -155,7 +156,7 @@ fn a_clock_is_judged_by_the_controllers_and_without_one_by_the_certificate() {
     check(
         |seen| {
             answer(seen, silent());
-            node(seen).control_plane.now = at(-7200);
+            node(seen).control_plane.wall = at(-7200);
         },
         &["clock", "controller 203.0.113.10:7443"],
     );
