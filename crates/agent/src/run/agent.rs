@@ -166,30 +166,8 @@ impl Agent {
         socket: &std::path::Path,
     ) -> Result<Self, AgentError> {
         let me = member.node();
-        let answer = member.answer();
         let settings = member.settings();
-        let plan = &answer.cluster.plan;
-        ledger.record(Change::Interface {
-            name: INTERFACE.to_owned(),
-        })?;
-        let mesh = Mesh::start(MeshConfig {
-            interface: INTERFACE.to_owned(),
-            port: ports::MESH,
-            private_key: state.wireguard(fresh_key)?,
-            discovery_key: state.discovery(fresh_key)?,
-            node: me,
-            mtu: plan.mtu,
-            state: state.mesh(),
-            public: settings.public.clone(),
-            exclude: vec![
-                plan.mesh,
-                plan.containers,
-                plan.swarm_pool,
-                plan.swarm_gateway,
-            ],
-        })
-        .await
-        .map_err(AgentError::Mesh)?;
+        let mesh = start_mesh(&state, &member, &ledger).await?;
         let mut tasks = TaskGroup::new();
         let first = follow::first_picture(&state, &member)?;
         let zone = Zone::build(&first.view, &first.facts, &BTreeSet::new());
@@ -505,6 +483,37 @@ impl Agent {
             refused: picture.refused.as_deref(),
         })
     }
+}
+
+/// Starts the mesh, with its device written down before it is made.
+async fn start_mesh(
+    state: &StateDir,
+    member: &Member,
+    ledger: &Ledger,
+) -> Result<Mesh, AgentError> {
+    let answer = member.answer();
+    let plan = &answer.cluster.plan;
+    ledger.record(Change::Interface {
+        name: INTERFACE.to_owned(),
+    })?;
+    Mesh::start(MeshConfig {
+        interface: INTERFACE.to_owned(),
+        port: ports::MESH,
+        private_key: state.wireguard(fresh_key)?,
+        discovery_key: state.discovery(fresh_key)?,
+        node: member.node(),
+        mtu: plan.mtu,
+        state: state.mesh(),
+        public: member.settings().public,
+        exclude: vec![
+            plan.mesh,
+            plan.containers,
+            plan.swarm_pool,
+            plan.swarm_gateway,
+        ],
+    })
+    .await
+    .map_err(AgentError::Mesh)
 }
 
 /// Ends tasks: within that time those that watch for it, then the others.

@@ -34,7 +34,7 @@ pub async fn run(pictures: watch::Receiver<Picture>, me: NodeId, missing: Arc<No
         looks = looks.wrapping_add(1);
         let wanted = desired::device(&pictures.borrow().view, me);
         let Some(wanted) = wanted else { continue };
-        let with_filter = looks % FILTER_EVERY == 0;
+        let with_filter = looks.is_multiple_of(FILTER_EVERY);
         let look = tokio::task::spawn_blocking(move || {
             Ok::<_, NetlinkError>(match device(&wanted)? {
                 None if with_filter => filter(),
