@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bastide_api::ClusterId;
 use bastide_control::core::registry::Registry;
 use bastide_control::core::request::Operation;
+use bastide_control::run::outbox::AuditTo;
 use bastide_control::run::server::{SealKey, Server, ServerConfig};
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let config = ServerConfig {
         data: folder.join("server"),
         seal: SealKey::File(folder.join("seal.key")),
-        audit: Some(folder.join("audit.log")),
+        audit: Some(AuditTo::file(folder.join("audit.log"))),
         cluster_name: "crash".to_owned(),
     };
     let cluster = ClusterId::from_bytes([3; 16]);

@@ -21,6 +21,8 @@ mod log;
 mod map;
 mod redb;
 mod seal;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use self::redb::{OpenError, RedbStore};
 pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, SealKind, Unsealed};

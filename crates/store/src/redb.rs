@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bastide_api::Revision;
 use redb::backends::InMemoryBackend;
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend,
-    TableDefinition, WriteTransaction,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
+    WriteTransaction,
 };
 
 use self::file::{StoreFile, Through};
@@ -175,9 +175,9 @@ impl RedbStore {
         Self::with(database, false, None)
     }
 
-    /// Opens the store on a disk of the caller's, with the commits of a real one: for tests that
-    /// take the disk away.
-    pub fn on_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
+    /// Opens the store on a disk that is simulated, with the commits of a real one.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn on_backend(backend: impl redb::StorageBackend) -> Result<Self, StoreError> {
         let database = builder()
             .create_with_backend(backend)
             .map_err(failed("open"))?;

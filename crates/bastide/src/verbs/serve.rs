@@ -12,6 +12,7 @@ use bastide_api::{AddressPlan, ClusterId, ClusterName, NodeName, Secret, SwarmSe
 use bastide_control::core::registry::Registry;
 use bastide_control::run::channel::{self, Begin, Listen};
 use bastide_control::run::dev as control_dev;
+use bastide_control::run::outbox::AuditTo;
 use bastide_control::run::server::{SealKey, Server as ControlServer, ServerConfig};
 use bastide_linux::{file, lock, memory};
 use bastide_store::KeyFileSeal;
@@ -285,7 +286,7 @@ async fn begin(arguments: &Server) -> anyhow::Result<()> {
 }
 
 fn config(arguments: &Server, seal: SealKey, cluster_name: String) -> ServerConfig {
-    let audit = Some(arguments.state.join("audit.log"));
+    let audit = Some(AuditTo::file(arguments.state.join("audit.log")));
     ServerConfig {
         data: arguments.state.clone(),
         seal,

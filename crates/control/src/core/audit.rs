@@ -133,6 +133,7 @@ fn error_text(refusal: &Refusal) -> String {
         Refusal::MediaType => "unsupported media type",
         Refusal::Precondition(_) => "precondition failed",
         Refusal::Unavailable(_) => "unavailable",
+        Refusal::NoRoom(_) => "no room",
         Refusal::Internal(_) | Refusal::Needs(_) => "internal error",
     }
     .to_owned()

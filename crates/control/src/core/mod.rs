@@ -24,6 +24,7 @@ pub mod facts;
 pub mod fields;
 pub mod leases;
 pub mod mounts;
+pub mod need;
 pub mod path;
 pub mod pipeline;
 pub mod policy;

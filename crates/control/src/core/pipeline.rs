@@ -17,6 +17,7 @@ use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
+use crate::core::need::{Need, need_of};
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
 use crate::core::refusal::{Refusal, Work};
@@ -34,6 +35,8 @@ pub struct Decision {
     pub batch: Batch,
     /// What to audit; `None` for observations.
     pub audit: Option<Audited>,
+    /// What it needs of the disk.
+    pub need: Need,
     /// What was observed, to be taken in after the commit.
     pub observations: Vec<Observation>,
     /// What to answer after the commit.
@@ -148,6 +151,7 @@ pub fn decide(
         observations.retain(Observation::outlives_refusal);
     }
     Outcome::Decided(Box::new(Decision {
+        need: need_of(request, outcome.is_ok(), !batch.ops.is_empty()),
         batch,
         audit,
         observations,
@@ -159,6 +163,7 @@ fn failed(request: &Request, course: &Course, refusal: Refusal) -> Outcome {
     Outcome::Decided(Box::new(Decision {
         batch: Batch::default(),
         audit: None,
+        need: Need::Record,
         observations: Vec::new(),
         response: course.response(request, Err(refusal)),
     }))

@@ -43,6 +43,8 @@ pub enum Refusal {
     Precondition(String),
     /// It cannot be served now; again later.
     Unavailable(String),
+    /// There is no room for it on the disk; nothing was written.
+    NoRoom(String),
     /// Our fault; the cause goes to the log, not to whoever asked.
     Internal(String),
     /// Not a refusal: do this slow work, then decide again with its result.

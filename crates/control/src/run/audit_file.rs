@@ -1,14 +1,22 @@
 //! The audit device that is a file: one JSON object a line, each with the hash of the line before.
+//!
+//! Room is allocated ahead of its end, so that on a full disk what was asked and done can still be
+//! recorded, for a time. What happens to the file is noticed when it is made durable: moved away, it
+//! is made anew, and goes on there; deleted or cut, what was not durable before is written again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 
 /// Longest line: two values of the largest size and room for the rest, in bytes.
 const LINE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes that are allocated at a time at least, when room is short.
+const STEP_BYTES_MIN: u64 = 4096;
 
 /// An audit file, open for appending.
 pub struct AuditFile {
@@ -16,12 +24,34 @@ pub struct AuditFile {
     file: File,
     /// The number of the last line written, if any.
     last: Option<u64>,
+    /// Where that line ends.
+    length: u64,
+    /// The number of the last line that was made durable, if any.
+    last_durable: Option<u64>,
+    /// Where that line ends.
+    length_durable: u64,
+    /// Up to here blocks are allocated.
+    paid: u64,
+    /// So many bytes are to be allocated beyond the end.
+    ahead: u64,
+    has_room: bool,
+}
+
+/// What became of the file since it was made durable last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synced {
+    /// Nothing: what was appended is durable in it.
+    Kept,
+    /// It was moved away: what was appended is durable in it, and a new one was begun.
+    Moved,
+    /// It was deleted or cut: what was appended since then is to be appended again.
+    Lost,
 }
 
 impl AuditFile {
     /// Opens the file, made for its owner alone if it is missing. A line that a crash cut is taken
-    /// back: its record is still in the outbox.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// back: its record is still in the outbox. `ahead`: bytes to be allocated beyond its end.
+    pub fn open(path: &Path, ahead: u64) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -33,55 +63,127 @@ impl AuditFile {
             return Err(io::Error::other("it is not a regular file"));
         }
         let tail = tail(&mut file)?;
+        let mut length = file.metadata()?.len();
         if tail.cut != 0 {
-            let length = file.metadata()?.len() - tail.cut;
+            length -= tail.cut;
             file.set_len(length)?;
         }
-        Ok(Self {
+        let mut this = Self {
             path: path.to_owned(),
             file,
             last: tail.last,
-        })
+            length,
+            last_durable: tail.last,
+            length_durable: length,
+            paid: length,
+            ahead,
+            has_room: true,
+        };
+        this.make_room()?;
+        Ok(this)
     }
 
-    /// Appends a line with its number; a number that stands in the file already is passed over.
-    pub fn append(&mut self, lines: &[(u64, Vec<u8>)]) -> io::Result<()> {
-        let last = self.last;
-        let new = lines
-            .iter()
-            .filter(|(number, _)| last.is_none_or(|last| last < *number));
+    /// Allocates room beyond the end, if the disk has it. Returns whether it had.
+    pub fn make_room(&mut self) -> io::Result<bool> {
+        self.has_room = self.pay(self.length + self.ahead)?;
+        Ok(self.has_room)
+    }
+
+    /// Returns how many bytes can be appended though the disk is full; `None` while it is not.
+    pub fn left(&self) -> Option<u64> {
+        (!self.has_room).then(|| self.paid.saturating_sub(self.length))
+    }
+
+    /// Returns up to where the file is known to be durable, in bytes.
+    pub fn length_durable(&self) -> u64 {
+        self.length_durable
+    }
+
+    /// Allocates blocks up to `want`, or as far as there is room: some may be there already.
+    fn pay(&mut self, want: u64) -> io::Result<bool> {
+        let mut step = want.saturating_sub(self.paid);
+        while self.paid < want && STEP_BYTES_MIN.min(want - self.paid) <= step {
+            step = step.min(want - self.paid);
+            match fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.paid, step) {
+                // A file system that cannot allocate ahead is believed to have room.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.paid += step,
+                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => step /= 2,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(want <= self.paid)
+    }
+
+    /// Appends lines with their numbers, as many as there is room for; a number that stands in the
+    /// file already is passed over. Returns how many are in the file now, from the first on.
+    pub fn append<'l>(
+        &mut self,
+        lines: impl IntoIterator<Item = &'l (u64, Vec<u8>)>,
+    ) -> io::Result<usize> {
         let mut text = Vec::new();
-        let mut newest = last;
-        for (number, line) in new {
-            text.extend_from_slice(line);
-            text.push(b'\n');
-            newest = Some(*number);
+        let mut newest = self.last;
+        let mut taken = 0;
+        for (number, line) in lines {
+            if newest.is_none_or(|newest| newest < *number) {
+                let end = self.length + (text.len() + line.len() + 1) as u64;
+                if self.paid < end {
+                    self.pay(end + self.ahead)?;
+                }
+                if self.paid < end {
+                    self.has_room = false;
+                    break;
+                }
+                text.extend_from_slice(line);
+                text.push(b'\n');
+                newest = Some(*number);
+            }
+            taken += 1;
         }
         if text.is_empty() {
-            return Ok(());
+            return Ok(taken);
         }
-        let before = self.file.metadata()?.len();
         if let Err(error) = self.file.write_all(&text) {
             // A part may be there: take it back, so that a later attempt does not follow half a line.
-            let _ = self.file.set_len(before);
+            let _ = self.file.set_len(self.length);
+            self.paid = self.length;
             return Err(error);
         }
+        self.length += text.len() as u64;
         self.last = newest;
-        Ok(())
+        if self.paid < self.length + self.ahead / 2 || !self.has_room {
+            self.make_room()?;
+        }
+        Ok(taken)
     }
 
-    /// Makes what was appended durable. A file that was moved or deleted under us is opened anew.
-    pub fn sync(&mut self) -> io::Result<()> {
+    /// Makes what was appended durable, and looks what became of the file meanwhile.
+    pub fn sync(&mut self) -> io::Result<Synced> {
         self.file.sync_data()?;
         let mine = self.file.metadata()?;
+        let is_cut = mine.len() < self.length;
+        if mine.nlink() == 0 || is_cut {
+            let what = if is_cut { "cut" } else { "deleted" };
+            tracing::warn!(path = %self.path.display(), what, "the audit file was tampered with");
+            let durable = self.last_durable;
+            *self = Self::open(&self.path, self.ahead)?;
+            self.last = self.last.max(durable);
+            return Ok(Synced::Lost);
+        }
+        self.last_durable = self.last;
+        self.length_durable = self.length;
         let there = std::fs::symlink_metadata(&self.path);
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (mine.dev(), mine.ino())) {
-            return Ok(());
+            return Ok(Synced::Kept);
         }
+        // What was allocated beyond the end of the old file goes back to the disk.
+        let _ = self.file.set_len(self.length);
+        self.paid = self.length;
         let last = self.last;
-        *self = Self::open(&self.path)?;
+        *self = Self::open(&self.path, self.ahead)?;
         self.last = self.last.max(last);
-        Ok(())
+        self.last_durable = self.last;
+        tracing::info!(path = %self.path.display(), "the audit file was moved away, a new one begun");
+        Ok(Synced::Moved)
     }
 }
 

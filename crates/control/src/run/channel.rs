@@ -148,6 +148,7 @@ fn refused(what: &'static str) -> impl Fn(Refusal) -> ControllerError {
             Refusal::Invalid(why)
             | Refusal::Forbidden(why)
             | Refusal::Unavailable(why)
+            | Refusal::NoRoom(why)
             | Refusal::Internal(why)
             | Refusal::Ticket { text: why, .. }
             | Refusal::Precondition(why) => why,

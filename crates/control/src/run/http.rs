@@ -318,6 +318,7 @@ impl From<Refusal> for Refused {
             ),
             Refusal::Precondition(text) => (S::PRECONDITION_FAILED, text),
             Refusal::Unavailable(text) => (S::SERVICE_UNAVAILABLE, text),
+            Refusal::NoRoom(text) => (S::INSUFFICIENT_STORAGE, text),
             Refusal::Internal(_) | Refusal::Needs(_) => {
                 (S::INTERNAL_SERVER_ERROR, multi("internal error"))
             }

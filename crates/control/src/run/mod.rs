@@ -7,6 +7,7 @@ pub mod dev;
 pub mod gate;
 pub mod http;
 pub mod listen;
+pub mod outbox;
 pub mod plane;
 pub mod server;
 pub mod sources;

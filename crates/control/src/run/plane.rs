@@ -19,6 +19,7 @@ use crate::core::engine::{Caller, Context, ServerInfo, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
 use crate::core::mounts::MountTable;
+use crate::core::need::Need;
 use crate::core::path::ApiPath;
 use crate::core::pipeline::{self, Decision, Outcome, Response};
 use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
@@ -26,6 +27,7 @@ use crate::core::registry::Registry;
 use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::core::tend;
+use crate::run::outbox::AuditTo;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
 /// How often a decision is made anew because something changed below it.
@@ -76,7 +78,7 @@ impl Plane {
         barrier: Arc<Unsealed>,
         registry: Registry,
         server: ServerInfo,
-        audit: Option<std::path::PathBuf>,
+        audit: Option<AuditTo>,
     ) -> Result<(Self, std::thread::JoinHandle<()>), WriterError> {
         let clock = Clock::leading(writer::highest_time(&*store, &barrier)?);
         let (commits, heard) = watch::channel(store.revision());
@@ -117,6 +119,11 @@ impl Plane {
     /// Stops the writer: what was handed to it is committed, what comes later is refused.
     pub async fn stop(&self) {
         let _ = self.0.jobs.send(Job::Stop).await;
+    }
+
+    /// Looks after the audit file: it was moved away, and a new one is to be begun.
+    pub async fn reopen_audit(&self) {
+        let _ = self.0.jobs.send(Job::Reopen).await;
     }
 
     /// Returns when the store takes no more writes.
@@ -318,6 +325,7 @@ impl Plane {
         let Decision {
             batch,
             audit,
+            need,
             observations,
             response,
         } = decision;
@@ -328,7 +336,7 @@ impl Plane {
         let audit = audit.map(|(audited, hasher)| audited.records(self.now(), hasher));
         if !batch.ops.is_empty() || audit.is_some() {
             let batch = self.0.barrier.seal_batch(batch);
-            self.write(batch, audit).await?;
+            self.write(batch, audit, need).await?;
         }
         for observation in observations {
             self.observe(observation);
@@ -340,10 +348,16 @@ impl Plane {
         &self,
         batch: bastide_store::Batch,
         audit: Option<[Map<String, Value>; 2]>,
+        need: Need,
     ) -> Result<Revision, Undone> {
         let refused = |why: &str| Undone::Refused(Refusal::Unavailable(why.to_owned()));
         let (done, answer) = oneshot::channel();
-        let job = Job::Write { batch, audit, done };
+        let job = Job::Write {
+            batch,
+            audit,
+            need,
+            done,
+        };
         self.0
             .jobs
             .try_send(job)
@@ -351,7 +365,13 @@ impl Plane {
         match answer.await {
             Ok(Ok(revision)) => Ok(revision),
             Ok(Err(WriteError::Conflict)) => Err(Undone::Again),
-            Ok(Err(error @ (WriteError::Audit | WriteError::Store))) => {
+            Ok(Err(error @ WriteError::Room)) => {
+                Err(Undone::Refused(Refusal::NoRoom(error.to_string())))
+            }
+            Ok(Err(error @ WriteError::Audit)) => {
+                Err(Undone::Refused(Refusal::Unavailable(error.to_string())))
+            }
+            Ok(Err(error @ WriteError::Store)) => {
                 Err(Undone::Refused(Refusal::Internal(error.to_string())))
             }
             Err(_) => Err(refused("the control plane stops")),
@@ -413,7 +433,7 @@ impl Plane {
                 Ok((batch, observations, more)) => {
                     if !batch.ops.is_empty() {
                         let batch = self.0.barrier.seal_batch(batch);
-                        match self.write(batch, None).await {
+                        match self.write(batch, None, Need::Vital).await {
                             Ok(_) => {}
                             Err(Undone::Again) => continue,
                             Err(Undone::Refused(_)) => break,

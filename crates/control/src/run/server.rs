@@ -31,6 +31,7 @@ use crate::core::tokens::{self, NewToken};
 use crate::run::clock::{self, ClockError};
 use crate::run::http::Door;
 use crate::run::listen::{self, Front, Security};
+use crate::run::outbox::AuditTo;
 use crate::run::plane::Plane;
 use crate::run::writer::{self, WriterError};
 
@@ -48,7 +49,7 @@ pub struct ServerConfig {
     /// The key that the seal opens with.
     pub seal: SealKey,
     /// The audit file; none: no audit.
-    pub audit: Option<PathBuf>,
+    pub audit: Option<AuditTo>,
     /// The cluster's name, as `sys/health` tells it.
     pub cluster_name: String,
 }
@@ -193,7 +194,7 @@ pub(crate) fn on_open_store(
             .iter()
             .map(|file| AuditDevice {
                 path: "file/".to_owned(),
-                file: file.display().to_string(),
+                file: file.path.display().to_string(),
             })
             .collect(),
         started: now(),
@@ -335,7 +336,7 @@ impl Server {
         barrier: Arc<Unsealed>,
         registry: Registry,
         info: ServerInfo,
-        audit: Option<PathBuf>,
+        audit: Option<AuditTo>,
     ) -> Result<Self, StartError> {
         let (plane, writer) = Plane::start(store, barrier, registry, info, audit)?;
         let mut this = Self {

@@ -1,28 +1,26 @@
 //! The one writer: takes what was decided, commits many requests at once, feeds the audit file, and
 //! only then lets answers go.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bastide_api::{Revision, UnixTime};
-use bastide_store::{Batch, Key, KeyRange, Op, OpenSnapshot, Store, StoreError, Unsealed};
-use serde::{Deserialize, Serialize};
+use bastide_store::{Batch, Key, Op, OpenSnapshot, Store, StoreError, Unsealed};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::core::need::Need;
 use crate::core::tables;
-use crate::run::audit_file::AuditFile;
+use crate::run::outbox::{AuditTo, Outbox, record_at};
 
 /// Most requests of one commit.
 const GROUP_MAX: usize = 512;
+/// Bytes from which on a commit takes no further request: what is allocated ahead must hold it.
+const GROUP_BYTES: usize = 2 << 20;
 /// Requests that may wait for the writer; beyond it they are refused. Ten groups: more than that is
 /// more than a second of work on a slow disk.
 pub const QUEUE_MAX: usize = 10 * GROUP_MAX;
-/// Most audit records that wait for the device before requests are refused.
-const OUTBOX_MAX: usize = 20_000;
 /// How often the audit file is made durable and the outbox trimmed.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often the highest time seen is persisted.
@@ -36,13 +34,33 @@ pub enum Job {
         batch: Batch,
         /// The records of request and response, hashed.
         audit: Option<[Map<String, Value>; 2]>,
+        /// What it needs of the disk.
+        need: Need,
         /// Where the answer goes.
         done: oneshot::Sender<Result<Revision, WriteError>>,
     },
     /// A second has passed.
     Tick(UnixTime),
+    /// Look after the audit file now: it was moved away.
+    Reopen,
     /// Commit what came before this, and end.
     Stop,
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write { batch, .. } => batch.ops.iter().map(bytes_of).sum(),
+            Self::Tick(_) | Self::Reopen | Self::Stop => 0,
+        }
+    }
+}
+
+fn bytes_of(op: &Op) -> usize {
+    match op {
+        Op::Put(key, value) => key.as_bytes().len() + value.len(),
+        Op::Delete(key) => key.as_bytes().len(),
+    }
 }
 
 /// Why a decision was not committed.
@@ -52,18 +70,20 @@ pub enum WriteError {
     #[error("something that the request was decided on has changed")]
     Conflict,
     /// The audit device does not take records; nothing was done.
-    #[error("the audit device does not accept records")]
+    #[error(
+        "the audit device takes no records: nothing was done. Look at the server's log, and give the \
+         audit file's disk room (`df -h`); it goes on by itself"
+    )]
     Audit,
+    /// There is no room on the disk; nothing was done.
+    #[error(
+        "the control plane's disk is full: nothing was written, while reads, renewals and removals \
+         go on. Give it room (`df -h` on the controller), then repeat this"
+    )]
+    Room,
     /// The store does not take writes; nothing was done.
     #[error("the store does not accept writes")]
     Store,
-}
-
-/// The audit chain's head.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Head {
-    next: u64,
-    previous: String,
 }
 
 /// Why a writer did not start.
@@ -94,35 +114,16 @@ pub struct Writer {
     store: Arc<dyn Store>,
     barrier: Arc<Unsealed>,
     commits: watch::Sender<Revision>,
-    audit: Option<Audit>,
+    audit: Option<Outbox>,
+    /// How often the audit file is made durable and the outbox trimmed.
+    sync_every: Duration,
     time_written: Option<Instant>,
     /// Told when the store takes no more writes.
     broken: watch::Sender<bool>,
 }
 
-struct Audit {
-    path: PathBuf,
-    device: Option<AuditFile>,
-    head: Head,
-    /// Records that are committed and not yet durable on the device, oldest first.
-    outbox: VecDeque<(u64, Vec<u8>)>,
-    /// How many of them are written to it.
-    written: usize,
-    /// Numbers of records that are durable on the device and still in the store.
-    trimmed: Vec<u64>,
-    synced: Instant,
-}
-
-fn head_at() -> Key {
-    Key::new(tables::WRITER, "audit-head")
-}
-
 fn time_at() -> Key {
     Key::new(tables::WRITER, "time")
-}
-
-fn outbox_at(number: u64) -> Key {
-    Key::new(tables::AUDIT_OUTBOX, number.to_be_bytes())
 }
 
 /// Returns the highest time that was persisted.
@@ -143,19 +144,20 @@ impl Writer {
     pub fn new(
         store: Arc<dyn Store>,
         barrier: Arc<Unsealed>,
-        audit: Option<PathBuf>,
+        audit: Option<AuditTo>,
         commits: watch::Sender<Revision>,
         broken: watch::Sender<bool>,
     ) -> Result<Self, WriterError> {
         let audit = match audit {
             None => None,
-            Some(path) => Some(Audit::open(path, &*store, &barrier)?),
+            Some(to) => Some(Outbox::open(to, &*store, &barrier)?),
         };
         Ok(Self {
             store,
             barrier,
             commits,
             audit,
+            sync_every: SYNC_EVERY,
             time_written: None,
             broken,
         })
@@ -165,10 +167,13 @@ impl Writer {
     pub fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         while let Some(first) = jobs.blocking_recv() {
+            let mut bytes = first.bytes();
             group.push(first);
             while group.len() < GROUP_MAX
+                && bytes < GROUP_BYTES
                 && let Ok(next) = jobs.try_recv()
             {
+                bytes += next.bytes();
                 group.push(next);
             }
             let stop = group.iter().any(|job| matches!(job, Job::Stop));
@@ -183,6 +188,12 @@ impl Writer {
         }
     }
 
+    /// Returns up to where the audit file is known to be durable, in bytes.
+    #[cfg(test)]
+    fn audit_durable(&self) -> u64 {
+        self.audit.as_ref().map_or(0, Outbox::length_durable)
+    }
+
     fn commit(&mut self, group: Vec<Job>) {
         if let Some(audit) = &mut self.audit {
             audit.revive();
@@ -192,9 +203,7 @@ impl Writer {
             Ok(revision) => {
                 if let Some(audit) = &mut self.audit {
                     audit.flush();
-                    if SYNC_EVERY <= audit.synced.elapsed() {
-                        audit.sync();
-                    }
+                    audit.sync_if_due(self.sync_every);
                 }
                 self.commits
                     .send_if_modified(|at| std::mem::replace(at, revision) != revision);
@@ -226,17 +235,23 @@ impl Writer {
             Result<Revision, WriteError>,
         )>,
     ) -> Result<Revision, StoreError> {
-        let mut now = None;
+        let (mut now, mut reopens) = (None, false);
         let mut writes = Vec::with_capacity(group.len());
         for job in group {
             match job {
                 Job::Tick(at) => now = Some(at),
+                Job::Reopen => reopens = true,
                 Job::Stop => {}
-                Job::Write { batch, audit, done } => writes.push((batch, audit, done)),
+                Job::Write {
+                    batch,
+                    audit,
+                    need,
+                    done,
+                } => writes.push((batch, audit, need, done)),
             }
         }
         let store = Arc::clone(&self.store);
-        let mut own = self.housekeeping(now);
+        let mut own = self.housekeeping(now, reopens);
         if writes.is_empty() && own.ops.is_empty() {
             return Ok(store.revision());
         }
@@ -253,9 +268,12 @@ impl Writer {
             }
         };
         let mut failed = None;
-        for (batch, audit, done) in writes {
-            let accepts = self.audit.as_ref().is_none_or(Audit::accepts);
-            let result = if audit.is_some() && !accepts {
+        let has_room = store.has_room();
+        for (batch, audit, need, done) in writes {
+            let accepts = |device: &Outbox| device.accepts(need, has_room);
+            let result = if need == Need::Room && !has_room {
+                Err(WriteError::Room)
+            } else if audit.is_some() && !self.audit.as_ref().is_none_or(accepts) {
                 Err(WriteError::Audit)
             } else if failed.is_some() {
                 Err(WriteError::Store)
@@ -274,10 +292,9 @@ impl Writer {
             {
                 for record in records {
                     let (number, line) = device.chain(record);
-                    let key = outbox_at(number);
-                    own.ops
-                        .push(Op::Put(key.clone(), self.barrier.seal(&key, &line)));
-                    device.outbox.push_back((number, line));
+                    let key = record_at(number);
+                    let sealed = self.barrier.seal(&key, line);
+                    own.ops.push(Op::Put(key, sealed));
                 }
             }
             answers.push((done, result));
@@ -286,9 +303,9 @@ impl Writer {
             return Err(error);
         }
         if let Some(device) = &self.audit {
-            let text = serde_json::to_vec(&device.head).expect("the head is plain JSON");
-            own.ops
-                .push(Op::Put(head_at(), self.barrier.seal(&head_at(), &text)));
+            let (key, text) = device.head();
+            let sealed = self.barrier.seal(&key, &text);
+            own.ops.push(Op::Put(key, sealed));
         }
         if !own.ops.is_empty() {
             let _ = begun.apply(&own)?;
@@ -296,17 +313,18 @@ impl Writer {
         begun.commit()
     }
 
-    /// Trims the outbox and persists the time, along with other writes or at a tick.
-    fn housekeeping(&mut self, now: Option<UnixTime>) -> Batch {
+    /// Looks after room and audit file at a tick, trims the outbox and persists the time.
+    fn housekeeping(&mut self, now: Option<UnixTime>, reopens: bool) -> Batch {
         let mut own = Batch::default();
+        if now.is_some() && !self.store.has_room() && self.store.make_room() {
+            tracing::info!("the store's disk has room again");
+        }
         if let Some(audit) = &mut self.audit {
-            if now.is_some() && !audit.outbox.is_empty() {
-                audit.flush();
-                audit.sync();
+            if now.is_some() || reopens {
+                audit.tick();
             }
-            for number in audit.trimmed.drain(..) {
-                own.ops.push(Op::Delete(outbox_at(number)));
-            }
+            own.ops
+                .extend(audit.take_trimmed().into_iter().map(Op::Delete));
         }
         if let Some(now) = now
             && self
@@ -322,117 +340,5 @@ impl Writer {
     }
 }
 
-impl Audit {
-    fn open(
-        path: PathBuf,
-        store: &dyn Store,
-        barrier: &Arc<Unsealed>,
-    ) -> Result<Self, WriterError> {
-        let device = AuditFile::open(&path).map_err(|source| WriterError::Audit {
-            path: path.clone(),
-            source,
-        })?;
-        let mut this = Self {
-            path,
-            device: Some(device),
-            head: Head::default(),
-            outbox: VecDeque::new(),
-            written: 0,
-            trimmed: Vec::new(),
-            synced: Instant::now(),
-        };
-        this.read(store, barrier)?;
-        this.flush();
-        this.sync();
-        Ok(this)
-    }
-
-    fn read(&mut self, store: &dyn Store, barrier: &Arc<Unsealed>) -> Result<(), WriterError> {
-        let open = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
-        self.head = match open.get(&head_at())? {
-            Some(text) => serde_json::from_slice(text.expose())?,
-            None => Head::default(),
-        };
-        let all = KeyRange::prefix(tables::AUDIT_OUTBOX, "");
-        self.outbox.clear();
-        self.written = 0;
-        for (key, line) in open.range(&all, 2 * OUTBOX_MAX)? {
-            if let Some(number) = key.rest().first_chunk() {
-                let number = u64::from_be_bytes(*number);
-                self.outbox.push_back((number, line.expose().clone()));
-            }
-        }
-        Ok(())
-    }
-
-    fn reload(&mut self, store: &dyn Store, barrier: &Arc<Unsealed>) {
-        if let Err(error) = self.read(store, barrier) {
-            tracing::error!(cause = ?error, "the audit outbox cannot be read");
-            self.device = None;
-        }
-    }
-
-    fn accepts(&self) -> bool {
-        self.device.is_some() && self.outbox.len() < OUTBOX_MAX
-    }
-
-    /// Numbers a record and ties it to the one before.
-    fn chain(&mut self, mut record: Map<String, Value>) -> (u64, Vec<u8>) {
-        let number = self.head.next;
-        record.insert("seq".into(), number.into());
-        record.insert("prev".into(), self.head.previous.as_str().into());
-        let line = serde_json::to_vec(&record).expect("a record is plain JSON");
-        let hash = digest(&SHA256, &line);
-        self.head = Head {
-            next: number + 1,
-            previous: data_encoding::HEXLOWER.encode(hash.as_ref()),
-        };
-        (number, line)
-    }
-
-    /// Opens a device that failed, and gives it what it missed.
-    fn revive(&mut self) {
-        if self.device.is_none() {
-            self.device = AuditFile::open(&self.path).ok();
-            self.written = 0;
-            self.flush();
-            if self.device.is_some() {
-                tracing::info!("the audit device accepts records again");
-            }
-        }
-    }
-
-    /// Writes what is committed to the device. What it does not take stays in the outbox, and until
-    /// it takes it no request that is audited is served.
-    fn flush(&mut self) {
-        let Some(device) = &mut self.device else {
-            return;
-        };
-        let new: Vec<_> = self.outbox.iter().skip(self.written).cloned().collect();
-        match device.append(&new) {
-            Ok(()) => self.written = self.outbox.len(),
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn sync(&mut self) {
-        self.synced = Instant::now();
-        let Some(device) = &mut self.device else {
-            return;
-        };
-        match device.sync() {
-            Ok(()) => {
-                let durable = self.outbox.drain(..self.written);
-                self.trimmed.extend(durable.map(|(number, _)| number));
-                self.written = 0;
-            }
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn failed(&mut self, error: &std::io::Error) {
-        tracing::warn!(cause = %error, "the audit device does not accept records");
-        self.device = None;
-        self.written = 0;
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod wire;
 
 use std::path::PathBuf;
 
+use bastide_control::run::outbox::AuditTo;
 use bastide_control::run::server::{SealKey, ServerConfig};
 
 /// Says aloud that a test was not run, and why.
@@ -22,7 +23,7 @@ fn config(folder: &std::path::Path) -> ServerConfig {
     ServerConfig {
         data: folder.join("server"),
         seal: SealKey::File(folder.join("seal.key")),
-        audit: Some(folder.join("audit.log")),
+        audit: Some(AuditTo::file(folder.join("audit.log"))),
         cluster_name: "trial".to_owned(),
     }
 }

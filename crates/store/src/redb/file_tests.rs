@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bastide_api::ClusterId;
 
+use redb::StorageBackend;
+
 use super::file::AHEAD_BYTES;
 use super::*;
 use crate::barrier::{Barrier, BarrierError, OpenSnapshot};

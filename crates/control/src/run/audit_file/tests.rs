@@ -4,18 +4,28 @@ fn line(number: u64) -> (u64, Vec<u8>) {
     (number, format!("{{\"seq\":{number}}}").into_bytes())
 }
 
+fn open(path: &Path) -> AuditFile {
+    AuditFile::open(path, 4096).unwrap()
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
 #[test]
 fn lines_are_appended_once_and_only_their_owner_may_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let mut file = AuditFile::open(&path).unwrap();
+    let mut file = open(&path);
     file.append(&[line(0), line(1)]).unwrap();
-    file.append(&[line(1), line(2)]).unwrap();
-    file.sync().unwrap();
-    let mut again = AuditFile::open(&path).unwrap();
+    assert_eq!(file.append(&[line(1), line(2)]).unwrap(), 2);
+    assert_eq!(file.sync().unwrap(), Synced::Kept);
+    let mut again = open(&path);
     again.append(&[line(2), line(3)]).unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text, "{\"seq\":0}\n{\"seq\":1}\n{\"seq\":2}\n{\"seq\":3}\n");
+    assert_eq!(
+        text(&path),
+        "{\"seq\":0}\n{\"seq\":1}\n{\"seq\":2}\n{\"seq\":3}\n"
+    );
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
 
@@ -24,24 +34,58 @@ fn a_line_that_a_crash_cut_is_taken_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     std::fs::write(&path, "{\"seq\":4}\n{\"seq\":5,\"ha").unwrap();
-    let mut file = AuditFile::open(&path).unwrap();
+    let mut file = open(&path);
     file.append(&[line(4), line(5)]).unwrap();
-    assert_eq!(
-        std::fs::read_to_string(&path).unwrap(),
-        "{\"seq\":4}\n{\"seq\":5}\n"
-    );
+    assert_eq!(text(&path), "{\"seq\":4}\n{\"seq\":5}\n");
 }
 
 #[test]
-fn a_file_that_was_moved_away_is_made_anew() {
+fn a_file_that_was_moved_away_is_made_anew_and_keeps_what_it_had() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
-    let mut file = AuditFile::open(&path).unwrap();
+    let rotated = folder.path().join("audit.log.1");
+    let mut file = open(&path);
     file.append(&[line(0)]).unwrap();
-    std::fs::rename(&path, folder.path().join("audit.log.1")).unwrap();
-    file.sync().unwrap();
+    std::fs::rename(&path, &rotated).unwrap();
+    // What comes before it is noticed goes to the old file, and is not lost with it.
+    file.append(&[line(1)]).unwrap();
+    assert_eq!(file.sync().unwrap(), Synced::Moved);
+    file.append(&[line(0), line(1), line(2)]).unwrap();
+    assert_eq!(text(&rotated), "{\"seq\":0}\n{\"seq\":1}\n");
+    assert_eq!(text(&path), "{\"seq\":2}\n");
+    let blocks = std::fs::metadata(&rotated).unwrap().blocks();
+    assert!(blocks <= 8, "what was allocated ahead went back: {blocks}");
+}
+
+#[test]
+fn what_was_not_durable_in_a_deleted_file_is_to_be_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut file = open(&path);
     file.append(&[line(0), line(1)]).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"seq\":1}\n");
+    assert_eq!(file.sync().unwrap(), Synced::Kept);
+    file.append(&[line(2)]).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.append(&[line(3)]).unwrap();
+    assert_eq!(file.sync().unwrap(), Synced::Lost);
+    file.append(&[line(1), line(2), line(3)]).unwrap();
+    assert_eq!(file.sync().unwrap(), Synced::Kept);
+    assert_eq!(text(&path), "{\"seq\":2}\n{\"seq\":3}\n");
+}
+
+#[test]
+fn what_was_not_durable_in_a_file_that_was_cut_is_to_be_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut file = open(&path);
+    file.append(&[line(0)]).unwrap();
+    assert_eq!(file.sync().unwrap(), Synced::Kept);
+    file.append(&[line(1)]).unwrap();
+    // As `copytruncate` does it.
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(file.sync().unwrap(), Synced::Lost);
+    file.append(&[line(1), line(2)]).unwrap();
+    assert_eq!(text(&path), "{\"seq\":1}\n{\"seq\":2}\n");
 }
 
 #[test]
@@ -49,8 +93,8 @@ fn a_link_or_a_foreign_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (folder.path().join("audit.log"), folder.path().join("other"));
     std::fs::write(&other, "not ours\n").unwrap();
-    assert!(AuditFile::open(&other).is_err());
-    assert_eq!(std::fs::read_to_string(&other).unwrap(), "not ours\n");
+    assert!(AuditFile::open(&other, 0).is_err());
+    assert_eq!(text(&other), "not ours\n");
     std::os::unix::fs::symlink(&other, &path).unwrap();
-    assert!(AuditFile::open(&path).is_err());
+    assert!(AuditFile::open(&path, 0).is_err());
 }

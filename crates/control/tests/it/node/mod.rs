@@ -1,5 +1,6 @@
 //! Nodes against a controller: join, renew, watch, and what must not be possible.
 
+mod full;
 mod join;
 mod lost;
 mod sealed;
@@ -34,7 +35,10 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir) -> Self {
         let (mut server, root) = start(folder.path());
         let begun = channel::begin(server.plane(), beginning(&[]))
             .await
@@ -116,7 +120,9 @@ fn start(folder: &Path) -> (Server, Option<String>) {
     let config = ServerConfig {
         data: folder.join("data"),
         seal: SealKey::File(folder.join("seal.key")),
-        audit: Some(folder.join("audit.log")),
+        audit: Some(bastide_control::run::outbox::AuditTo::file(
+            folder.join("audit.log"),
+        )),
         cluster_name: "demo".to_owned(),
     };
     let cluster = ClusterId::from_bytes([7; 16]);

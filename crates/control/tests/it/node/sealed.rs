@@ -15,7 +15,9 @@ fn config(folder: &Path) -> ServerConfig {
     ServerConfig {
         data: folder.join("data"),
         seal: SealKey::Absent,
-        audit: Some(folder.join("audit.log")),
+        audit: Some(bastide_control::run::outbox::AuditTo::file(
+            folder.join("audit.log"),
+        )),
         cluster_name: "demo".to_owned(),
     }
 }

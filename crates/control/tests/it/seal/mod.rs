@@ -22,7 +22,9 @@ fn config(folder: &Path, seal: SealKey) -> GateConfig {
         server: ServerConfig {
             data: folder.join("data"),
             seal,
-            audit: Some(folder.join("audit.log")),
+            audit: Some(bastide_control::run::outbox::AuditTo::file(
+                folder.join("audit.log"),
+            )),
             cluster_name: "demo".to_owned(),
         },
         cluster: ClusterId::from_bytes([7; 16]),
