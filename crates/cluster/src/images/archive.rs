@@ -414,8 +414,8 @@ fn import_layout(
     };
     let mut imported: Vec<Imported> = Vec::new();
     for entry in layout.manifests {
-        let mut configs = BTreeSet::new();
-        if !keep_image(blobs, files, entry.digest, &mut configs, 0)? {
+        let mut walk = Walk::default();
+        if !walk.keep_image(blobs, files, entry.digest, 0)? {
             let what = format!("manifest `{}` lacks a blob", entry.digest);
             return Err(ArchiveError::Image(what));
         }
@@ -423,7 +423,7 @@ fn import_layout(
         let listed = legacy
             .iter()
             .filter(|image| {
-                configs
+                walk.configs
                     .iter()
                     .any(|config| image.config.ends_with(&config.hex()))
             })
@@ -446,43 +446,70 @@ fn import_layout(
     Ok(imported)
 }
 
-/// Keeps a manifest and what it needs; `false` if something is missing. Of an index, one complete
-/// image is enough: `docker save` leaves out other platforms.
-fn keep_image(
-    blobs: &Blobs,
-    files: &mut Files,
-    digest: Digest,
-    configs: &mut BTreeSet<Digest>,
-    depth: usize,
-) -> Result<bool, ArchiveError> {
-    if INDEX_DEPTH_MAX < depth || !keep_blob(blobs, files, digest)? {
-        return Ok(false);
+/// The way through an image's indexes and manifests.
+#[derive(Default)]
+struct Walk {
+    /// The configurations that were met.
+    configs: BTreeSet<Digest>,
+    /// Documents that were walked at which depth, and whether they are complete. An index may name
+    /// the next one 256 times, and that one the next: each is walked once.
+    walked: BTreeMap<(Digest, usize), bool>,
+}
+
+impl Walk {
+    /// Keeps a manifest and what it needs; `false` if something is missing. Of an index, one
+    /// complete image is enough: `docker save` leaves out other platforms.
+    fn keep_image(
+        &mut self,
+        blobs: &Blobs,
+        files: &mut Files,
+        digest: Digest,
+        depth: usize,
+    ) -> Result<bool, ArchiveError> {
+        if let Some(complete) = self.walked.get(&(digest, depth)) {
+            return Ok(*complete);
+        }
+        let complete = self.walk(blobs, files, digest, depth)?;
+        self.walked.insert((digest, depth), complete);
+        Ok(complete)
     }
-    let bytes = blobs
-        .read_small(digest, MANIFEST_BYTES_MAX)?
-        .unwrap_or_default();
-    match Document::read(&bytes) {
-        Some(Document::Manifest { config, layers, .. }) => {
-            configs.insert(config.digest);
-            for descriptor in layers.iter().chain([&config]) {
-                if !keep_blob(blobs, files, descriptor.digest)?
-                    || blobs.size(descriptor.digest) != Some(descriptor.size)
-                {
-                    return Ok(false);
+
+    fn walk(
+        &mut self,
+        blobs: &Blobs,
+        files: &mut Files,
+        digest: Digest,
+        depth: usize,
+    ) -> Result<bool, ArchiveError> {
+        if INDEX_DEPTH_MAX < depth || !keep_blob(blobs, files, digest)? {
+            return Ok(false);
+        }
+        let bytes = blobs
+            .read_small(digest, MANIFEST_BYTES_MAX)?
+            .unwrap_or_default();
+        match Document::read(&bytes) {
+            Some(Document::Manifest { config, layers, .. }) => {
+                self.configs.insert(config.digest);
+                for descriptor in layers.iter().chain([&config]) {
+                    if !keep_blob(blobs, files, descriptor.digest)?
+                        || blobs.size(descriptor.digest) != Some(descriptor.size)
+                    {
+                        return Ok(false);
+                    }
                 }
+                Ok(true)
             }
-            Ok(true)
-        }
-        Some(Document::Index { manifests, .. }) => {
-            let mut complete = false;
-            for descriptor in manifests {
-                complete |= keep_image(blobs, files, descriptor.digest, configs, depth + 1)?;
+            Some(Document::Index { manifests, .. }) => {
+                let mut complete = false;
+                for descriptor in manifests {
+                    complete |= self.keep_image(blobs, files, descriptor.digest, depth + 1)?;
+                }
+                Ok(complete)
             }
-            Ok(complete)
+            None => Err(ArchiveError::Image(format!(
+                "blob `{digest}` is no manifest"
+            ))),
         }
-        None => Err(ArchiveError::Image(format!(
-            "blob `{digest}` is no manifest"
-        ))),
     }
 }
 

@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 use tar::{Builder, Header};
 
+use super::super::manifest::OCI_INDEX;
 use super::*;
 
 fn sum(bytes: &[u8]) -> Digest {
@@ -297,4 +298,30 @@ fn what_would_be_read_in_two_ways_is_refused() {
         builder.append(&header("x", kind, 0), &[][..]).unwrap();
         Store::new().refuses(&builder.into_inner().unwrap(), "`x` is a ");
     }
+}
+
+/// Walked each time that it is named, the lowest index would be read 256³ times: for hours.
+#[test]
+fn an_index_that_names_the_next_one_256_times_is_walked_once() {
+    let index = |digest: Digest, size: usize| {
+        let one = json!({ "mediaType": OCI_INDEX, "digest": digest, "size": size });
+        json!({ "schemaVersion": 2, "manifests": vec![one; MANIFESTS_MAX] }).to_string()
+    };
+    let mut documents = vec![index(sum(b"nothing"), 7)];
+    for _ in 0..INDEX_DEPTH_MAX {
+        let below = documents.last().unwrap();
+        documents.push(index(sum(below.as_bytes()), below.len()));
+    }
+    let top = sum(documents.last().unwrap().as_bytes());
+    let layout = json!({ "manifests": [{ "digest": top }] }).to_string();
+    let names: Vec<String> = documents
+        .iter()
+        .map(|it| format!("blobs/sha256/{}", sum(it.as_bytes()).hex()))
+        .collect();
+    let mut files: Vec<(&str, &[u8])> = Vec::new();
+    for (name, document) in names.iter().zip(&documents) {
+        files.push((name, document.as_bytes()));
+    }
+    files.push(("index.json", layout.as_bytes()));
+    Store::new().refuses(&tar(&files), "lacks a blob");
 }
