@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod packages;
 mod programs;
 mod root;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 /// The verbs and what they do; `tidy` holds the README to them.
-const VERBS: [(&str, &str); 8] = [
+const VERBS: [(&str, &str); 9] = [
     (
         "demo [ARGS]",
         "three sites, one cluster, on this machine: runs `bastide demo ARGS`",
@@ -37,6 +38,10 @@ const VERBS: [(&str, &str); 8] = [
     (
         "bench join",
         "time from `bastide join` to the first ping over the mesh",
+    ),
+    (
+        "fuzz [--seconds N] [TARGET]",
+        "looks for inputs that break a parser; all targets for a minute each",
     ),
     ("ship", "the static binary that is shipped"),
     ("install PACKAGES", "what the other verbs ask root for"),
@@ -67,6 +72,7 @@ fn run(words: &[String]) -> anyhow::Result<ExitCode> {
         "check" => done(check::run),
         "tidy" => done(tidy::run),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "ship" => ship::run(),
         "install" => packages::install_as_root(rest).map(|()| ExitCode::SUCCESS),
         "help" | "--help" | "-h" => {

@@ -98,6 +98,9 @@ pub const BENCH: &[Need] = &[
     need("wg", &["wireguard-tools"], "sets the peers up"),
 ];
 
+/// What fuzzing needs besides.
+pub const FUZZ: &[Need] = &[need("g++", &["g++"], "compiles the fuzzer itself")];
+
 /// What shipping needs besides.
 pub const SHIP: &[Need] = &[need(
     "musl-gcc",

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context;
 
 use self::outcome::{Libtest, Nextest, Outcome, Reader};
-use crate::workspace::{cargo, musl_target, must, output, root as checkout, target_dir};
+use crate::workspace::{cargo, host_target, musl_target, must, root as checkout, target_dir};
 use crate::{packages, programs, root, say};
 
 /// What only tests have: a clock that they set. It is on in each build of theirs, or each would build
@@ -135,14 +135,6 @@ fn tests(runner: &[&str]) -> anyhow::Result<Command> {
         );
     }
     Ok(command)
-}
-
-fn host_target() -> anyhow::Result<String> {
-    let text = output(Command::new("rustc").arg("-vV"))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host
-        .context("rustc does not say for which host it is")?
-        .to_owned())
 }
 
 /// Runs a runner, shows what it prints, and reads the outcome from it.

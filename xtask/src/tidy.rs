@@ -4,6 +4,7 @@
 //! prints.
 
 mod clocks;
+mod corpora;
 mod documents;
 mod graph;
 mod layers;
@@ -66,6 +67,7 @@ pub fn run() -> anyhow::Result<bool> {
     findings.extend(purity::check(&sources));
     findings.extend(unsafety::check(&sources));
     findings.extend(clocks::check(&sources));
+    findings.extend(fuzzing()?);
     findings.extend(graph::check(&metadata, &built_packages()?));
     findings.extend(documents::dependencies(
         &read("docs/dependencies.md")?,
@@ -103,6 +105,20 @@ pub fn run() -> anyhow::Result<bool> {
         "tidy: {count} findings in {crates} crates, {files} files"
     ));
     Ok(findings.is_empty())
+}
+
+fn fuzzing() -> anyhow::Result<Vec<Finding>> {
+    let (mut modules, mut cases) = (Vec::new(), Vec::new());
+    for path in tracked()? {
+        if corpora::is_module(&path) {
+            let text = read(&path)?;
+            modules.push((path, text));
+        } else if corpora::folder(&path).is_some() {
+            let length = fs::metadata(root().join(&path)).map_or(0, |about| about.len());
+            cases.push((path, length));
+        }
+    }
+    Ok(corpora::check(&modules, &read(corpora::PROGRAM)?, &cases))
 }
 
 /// Returns the files that git tracks or would track.

@@ -54,6 +54,15 @@ pub fn musl_target() -> String {
     format!("{}-unknown-linux-musl", env::consts::ARCH)
 }
 
+/// Returns the target of programs for this machine.
+pub fn host_target() -> anyhow::Result<String> {
+    let text = output(Command::new("rustc").arg("-vV"))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host
+        .context("rustc does not say for which host it is")?
+        .to_owned())
+}
+
 /// Runs a command, which prints for itself, and fails if it does.
 pub fn must(command: &mut Command) -> anyhow::Result<()> {
     let status = status(command)?;

@@ -13,6 +13,9 @@
 #![forbid(unsafe_code)]
 
 mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod run;
 
 pub use core::doctor::is_sound;

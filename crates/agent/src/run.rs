@@ -12,6 +12,6 @@ mod ledger;
 mod membership;
 mod report;
 mod socket;
-mod state;
+pub(crate) mod state;
 pub mod undo;
 mod upkeep;

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod doctor;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod ids;
 mod keys;
 mod names;

@@ -154,6 +154,13 @@ fn parse(bytes: &[u8]) -> Result<Ticket, TicketError> {
     })
 }
 
+/// Prints bytes as a ticket's, with the checksum that fits.
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) fn text_of(body: &[u8]) -> String {
+    let bytes = [body, &fletcher32(body).to_be_bytes()].concat();
+    format!("{PREFIX}{}", base32_encode(&bytes))
+}
+
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {

@@ -327,7 +327,7 @@ fn encode(value: &impl Serialize) -> Secret<Vec<u8>> {
 }
 
 /// Reads Vault's `{"errors": [text]}`.
-fn errors(body: &[u8]) -> Vec<String> {
+pub(crate) fn errors(body: &[u8]) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Errors {
         errors: Vec<String>,

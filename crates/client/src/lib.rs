@@ -14,6 +14,9 @@
 mod client;
 mod error;
 mod follow;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod tasks;
 mod tls;

@@ -83,10 +83,10 @@ impl Watch {
 
 /// A line that does not end.
 #[derive(Debug, PartialEq, Eq)]
-struct TooLong;
+pub(crate) struct TooLong;
 
 /// Cuts a stream of bytes into lines.
-struct Lines {
+pub(crate) struct Lines {
     buffer: Vec<u8>,
     /// Where the first line that was not yet given out begins.
     start: usize,
@@ -96,7 +96,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             buffer: Vec::new(),
             start: 0,
@@ -105,7 +105,7 @@ impl Lines {
         }
     }
 
-    fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
@@ -113,7 +113,7 @@ impl Lines {
     }
 
     /// Returns the next whole line, without its end; empty lines are passed over.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         loop {
             let found = self.buffer[self.searched..]
                 .iter()

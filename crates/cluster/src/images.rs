@@ -11,11 +11,11 @@
 //! out bytes whose digest it has not computed itself.
 
 mod archive;
-mod blobs;
+pub(crate) mod blobs;
 mod fetch;
-mod manifest;
-mod names;
-mod serve;
+pub(crate) mod manifest;
+pub(crate) mod names;
+pub(crate) mod serve;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 

@@ -15,6 +15,9 @@
 
 pub mod core;
 pub mod engine;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod images;
 pub mod run;
 

@@ -18,4 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod run;

@@ -18,6 +18,9 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod run;
 
 pub use core::file::ParseError;

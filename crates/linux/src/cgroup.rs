@@ -64,7 +64,8 @@ impl Hierarchies {
             let (Some(kind), Some(options)) = (kind.next(), kind.nth(1)) else {
                 continue;
             };
-            if !mount.starts_with("/sys/fs/cgroup")
+            // By components: `/sys/fs/cgroup-mine` is somebody else's.
+            if !Path::new(mount).starts_with("/sys/fs/cgroup")
                 || found.iter().any(|h| h.mount == Path::new(mount))
             {
                 continue;
@@ -270,6 +271,17 @@ fn below(folder: &Path) -> Vec<PathBuf> {
         found.push(folder.to_owned());
     }
     found
+}
+
+/// Reads a list of mounts: a container may mount what it likes, under names that it likes.
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let found = Hierarchies::parse(&String::from_utf8_lossy(bytes));
+    for hierarchy in found.iter() {
+        assert!(hierarchy.mount.starts_with("/sys/fs/cgroup"));
+        assert!(!hierarchy.is_unified || hierarchy.options.is_empty());
+    }
+    let _ = found.is_unified_only();
 }
 
 #[cfg(test)]

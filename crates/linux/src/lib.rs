@@ -10,6 +10,9 @@ pub mod capture;
 pub mod cgroup;
 pub mod clock;
 pub mod file;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod lock;
 pub mod memory;

@@ -281,8 +281,18 @@ fn receive(socket: &RawSocket) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>
             }
         }
     };
+    let messages = read(&datagram);
+    if messages.is_empty() {
+        let reason = format!("{} bytes held no message", datagram.len());
+        return Err(NetlinkError::Answer { reason });
+    }
+    Ok(messages)
+}
+
+/// Reads the messages of a datagram, as far as they are understood.
+fn read(datagram: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     let mut messages = Vec::new();
-    let mut rest = datagram.as_slice();
+    let mut rest = datagram;
     while 16 <= rest.len() {
         let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
         if length < 16 || rest.len() < length {
@@ -296,11 +306,7 @@ fn receive(socket: &RawSocket) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    if messages.is_empty() {
-        let reason = format!("{} bytes held no message", datagram.len());
-        return Err(NetlinkError::Answer { reason });
-    }
-    Ok(messages)
+    messages
 }
 
 /// Finds the kernel's explanation in an error: with `NETLINK_CAP_ACK` the header of our request
@@ -332,5 +338,7 @@ fn kernel_words(flags: u16, payload: &[u8]) -> Option<String> {
     None
 }
 
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,9 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod run;
 
 pub use run::alone;

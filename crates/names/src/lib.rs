@@ -15,6 +15,9 @@
 #![forbid(unsafe_code)]
 
 mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod run;
 
 pub use crate::core::upstreams::upstreams;

@@ -14,8 +14,11 @@
 #![forbid(unsafe_code)]
 
 mod authority;
-#[cfg(test)]
+#[cfg(any(test, bastide_fuzz))]
 mod fixture;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod peer;
 mod proof;

@@ -12,6 +12,9 @@
 #![forbid(unsafe_code)]
 
 mod core;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use crate::core::compose::{COMPOSE_BYTES_MAX, ComposeError, SERVICES_MAX, parse};
 pub use crate::core::image::{Digest, DigestError, ImageRef, ImageRefError};

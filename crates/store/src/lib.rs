@@ -17,6 +17,9 @@
 #![forbid(unsafe_code)]
 
 mod barrier;
+#[cfg(any(test, bastide_fuzz))]
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod map;
 mod redb;

@@ -1,6 +1,6 @@
 //! The distribution API, read-only (OCI distribution specification 1.1, "Pull").
 
-mod range;
+pub(crate) mod range;
 
 use std::convert::Infallible;
 use std::io;

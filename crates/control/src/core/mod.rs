@@ -37,5 +37,7 @@ pub mod tables;
 pub mod tend;
 pub mod throttle;
 pub mod tokens;
+#[cfg(all(bastide_fuzz, not(test)))]
+pub(crate) mod trial;
 #[cfg(test)]
 pub(crate) mod trial;

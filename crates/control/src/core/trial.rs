@@ -237,6 +237,37 @@ impl Trial {
         &self.facts
     }
 
+    /// Puts `plain` where one of the stored values stands and returns what stood there; `number` says
+    /// which, all tables counted.
+    pub fn replace(&mut self, number: usize, plain: &[u8]) -> Secret<Vec<u8>> {
+        let snapshot = self.snapshot();
+        let tables = (1..=u8::MAX).map(bastide_store::Table);
+        let keys = tables.flat_map(|table| {
+            let range = bastide_store::KeyRange::prefix(table, "");
+            snapshot.keys(&range, 1_000).unwrap()
+        });
+        let keys: Vec<_> = keys.collect();
+        let key = &keys[number % keys.len()];
+        let before = snapshot.get(key).unwrap().unwrap();
+        let batch = bastide_store::Batch {
+            compares: Vec::new(),
+            ops: vec![bastide_store::Op::Put(key.clone(), plain.to_vec())],
+        };
+        let batch = self.barrier.seal_batch(batch);
+        let mut begun = self.store.begin().unwrap();
+        begun.apply(&batch).unwrap().unwrap();
+        begun.commit().unwrap();
+        before
+    }
+
+    /// Lets time pass, and the expiry decide once what is due then.
+    pub fn pass_and_try_to_tend(&mut self, secs: u64) {
+        self.pass(secs);
+        let seed = self.seed();
+        let snapshot = self.snapshot();
+        let _ = tend::tend(self.world(), &snapshot, self.now, &seed, 100);
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, secs: u64) {
         self.now = self.now.plus(Duration::from_secs(secs));

@@ -249,7 +249,7 @@ fn too_often(wait: Duration) -> String {
 }
 
 /// A request that is refused before it is one.
-struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     errors: Vec<String>,
 }
@@ -410,11 +410,17 @@ async fn fields(door: Door, body: Incoming) -> Result<Map<String, Value>, Refuse
         }
         Err(_) => return Err(bad("http: request body could not be read")),
     };
+    read_fields(&bytes)
+}
+
+/// Reads the fields of a body; of nothing but white space, none.
+pub(crate) fn read_fields(bytes: &[u8]) -> Result<Map<String, Value>, Refused> {
+    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
     // What is wrong with it is not shown: it may hold secrets.
-    let value = serde_json::from_slice(&bytes).map_err(|_| bad("error parsing JSON"))?;
+    let value = serde_json::from_slice(bytes).map_err(|_| bad("error parsing JSON"))?;
     let Value::Object(fields) = value else {
         return Err(bad("error parsing JSON: expected an object"));
     };
@@ -442,7 +448,7 @@ fn measure(value: &Value, depth: usize, left: &mut usize) -> Result<(), &'static
     }
 }
 
-fn query(text: &str) -> Result<Map<String, Value>, Refused> {
+pub(crate) fn query(text: &str) -> Result<Map<String, Value>, Refused> {
     let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
     if QUERY_BYTES_MAX < text.len() {
         return Err(bad("query is too long"));

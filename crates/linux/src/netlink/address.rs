@@ -94,7 +94,7 @@ fn message(link: LinkIndex, net: IpNet) -> AddressMessage {
     message
 }
 
-fn parse(message: RouteNetlinkMessage) -> Option<Address> {
+pub(super) fn parse(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;
     };

@@ -306,7 +306,7 @@ impl Socket {
     }
 }
 
-fn parse(message: RouteNetlinkMessage) -> Option<Link> {
+pub(super) fn parse(message: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else {
         return None;
     };

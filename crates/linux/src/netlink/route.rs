@@ -180,7 +180,7 @@ fn family(net: &IpNet) -> AddressFamily {
     }
 }
 
-fn parse(message: RouteNetlinkMessage) -> Option<Route> {
+pub(super) fn parse(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else {
         return None;
     };

@@ -17,12 +17,12 @@ mod address;
 mod budget;
 mod event;
 mod finder;
-mod message;
+pub(crate) mod message;
 mod node;
 mod observers;
 mod options;
 mod peer;
-mod seal;
+pub(crate) mod seal;
 mod window;
 
 pub use address::Exclude;

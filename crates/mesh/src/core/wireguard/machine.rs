@@ -366,6 +366,12 @@ impl Machine {
         Some((peer.received_bytes, peer.sent_bytes))
     }
 
+    /// Returns how many receiver indices are given out: what a stranger could try to exhaust.
+    #[cfg(any(test, bastide_fuzz))]
+    pub(crate) fn indices(&self) -> usize {
+        self.by_index.len()
+    }
+
     /// Returns the keys of all peers, in order.
     pub fn peers(&self) -> impl Iterator<Item = WireGuardKey> + '_ {
         self.by_key.keys().copied()

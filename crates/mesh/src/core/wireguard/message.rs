@@ -108,7 +108,7 @@ impl Mac1Key {
     }
 
     /// Writes `mac1` into an initiation or response that is complete but for its macs.
-    pub(super) fn sign(&self, datagram: &mut [u8]) -> [u8; MAC_LEN] {
+    pub(crate) fn sign(&self, datagram: &mut [u8]) -> [u8; MAC_LEN] {
         let at = datagram.len() - 2 * MAC_LEN;
         let mac1 = keyed_hash(&self.0, &datagram[..at]);
         datagram[at..at + MAC_LEN].copy_from_slice(&mac1);

@@ -1,0 +1,310 @@
+//! What is fuzzed in this crate: policies, whole requests, and what stands behind the barrier.
+
+#[cfg(test)]
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use bastide_api::{AddressPlan, Controller, NodeId};
+use serde_json::{Map, Value, json};
+
+use crate::core::fields::{Fields, go_duration, parse_duration};
+use crate::core::path::{ApiPath, MountPath, PATH_BYTES_MAX, percent_decode};
+use crate::core::policy::acl::{Acl, Question};
+use crate::core::policy::{Capabilities, POLICY_BYTES_MAX, Policy};
+use crate::core::request::Operation;
+use crate::core::trial::{As, Trial};
+use crate::run::http;
+
+/// Each target's name and what it does with bytes.
+#[expect(clippy::type_complexity, reason = "a name and what it does")]
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("policy", policy),
+    ("request_path", request_path),
+    ("fields", fields),
+    ("request", request),
+    ("stored", stored),
+];
+
+/// Parts the words of an input.
+const PART: char = '\u{1e}';
+
+/// A policy, and after a mark a path that is judged by it.
+fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (text, path) = text.split_once(PART).unwrap_or((text, "secret/data/a"));
+    let Ok(policy) = Policy::parse(text) else {
+        return;
+    };
+    assert!(text.len() <= POLICY_BYTES_MAX);
+    let values = BTreeMap::from([("identity.entity.name", "atlas".to_owned())]);
+    let filled = policy.fill(&values);
+    assert!(filled.rules.len() <= policy.rules.len());
+    let Ok(path) = ApiPath::parse(path) else {
+        return;
+    };
+    let acl = Acl::new([&filled]);
+    let data = Map::new();
+    let mut granted = false;
+    for operation in OPERATIONS {
+        let ask = |sudo| {
+            let question = Question {
+                operation,
+                path: &path,
+                data: &data,
+                wrap: None,
+                sudo,
+            };
+            acl.authorise(&question).is_some()
+        };
+        // What is protected needs no less than what is not.
+        assert!(ask(false) || !ask(true));
+        granted |= ask(false);
+    }
+    let names = acl.capabilities(&path);
+    assert!(!acl.is_root() && names.iter().all(|name| *name != "root"));
+    // A text that names no capability grants nothing; `deny` beside it wins.
+    let grants = |rule: &crate::core::policy::Rule| rule.capabilities.names() != ["deny"];
+    assert!(!granted || filled.rules.iter().any(|(_, rule)| grants(rule)));
+    let denied = Policy {
+        rules: filled
+            .rules
+            .iter()
+            .map(|(pattern, rule)| {
+                let mut rule = rule.clone();
+                rule.capabilities = rule.capabilities.with(Capabilities::DENY);
+                (pattern.clone(), rule)
+            })
+            .collect(),
+    };
+    let nothing = Acl::new([&filled, &denied]);
+    assert_eq!(nothing.capabilities(&path), ["deny"]);
+}
+
+const OPERATIONS: [Operation; 6] = [
+    Operation::Create,
+    Operation::Read,
+    Operation::Update,
+    Operation::Patch,
+    Operation::Delete,
+    Operation::List,
+];
+
+/// A path has one spelling, climbs nowhere, and lies below a mount or does not.
+fn request_path(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(path) = ApiPath::decode(text) {
+        let printed = path.to_string();
+        assert!(printed.len() <= PATH_BYTES_MAX);
+        assert_eq!(ApiPath::parse(&printed).ok(), Some(path.clone()));
+        assert!(
+            !path
+                .as_str()
+                .split('/')
+                .any(|it| matches!(it, "" | "." | ".."))
+        );
+        assert!(!printed.contains(['\0', '\n', '\\']));
+        let mount = MountPath::parse("secret").expect("a path");
+        if let Some(below) = mount.below(&path) {
+            assert_eq!(
+                format!("secret/{below}"),
+                format!("{}{}", path.as_str(), slash(below))
+            );
+        }
+    }
+    if let Ok(decoded) = percent_decode(text) {
+        assert!(decoded.len() <= text.len());
+    }
+    if let Ok(fields) = http::query(text) {
+        assert!(fields.len() <= text.len());
+    }
+}
+
+/// The mount itself has nothing below it, and no slash.
+fn slash(below: &str) -> &'static str {
+    if below.is_empty() { "/" } else { "" }
+}
+
+/// The body of a request, and each of its fields read in each way.
+fn fields(bytes: &[u8]) {
+    let Ok(data) = http::read_fields(bytes) else {
+        return;
+    };
+    let fields = Fields(&data);
+    for name in data.keys() {
+        let _ = fields.required(name);
+        let _ = fields.int(name);
+        let _ = fields.flag(name);
+        let _ = fields.list(name);
+        let _ = fields.object(name);
+        let _ = fields.pairs(name);
+        if let Ok(Some(count)) = fields.count(name) {
+            assert!(i64::try_from(count).is_ok());
+        }
+        if let Ok(Some(duration)) = fields.duration(name) {
+            let printed = go_duration(duration);
+            let again = parse_duration(&printed).expect("what was printed is a duration");
+            assert!(again.abs_diff(duration).as_millis() <= 1, "{printed}");
+        }
+    }
+}
+
+/// A control plane with something of each kind in it.
+fn begun() -> Trial {
+    let mut trial = Trial::new();
+    let controller = Controller {
+        node: NodeId::from_bytes([0xee; 16]),
+        channel: vec![([192, 0, 2, 1], 7443).into()],
+    };
+    let plan = AddressPlan::default();
+    let create = json!({ "name": "demo", "plan": plan, "controllers": [controller] });
+    let made = trial.ask(As::Program, Operation::Update, "mesh/create", create);
+    assert!(made.is_ok(), "a cluster begins");
+    trial.write("secret/data/a/b", json!({ "data": { "key": "value" } }));
+    trial.write("secret/metadata/a/b", json!({ "max_versions": 3 }));
+    trial.write("sys/mounts/old", json!({ "type": "kv" }));
+    trial.write("old/c", json!({ "key": "value" }));
+    trial.write("sys/policies/acl/reader", json!({ "policy": READER }));
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    trial.write(
+        "auth/userpass/users/ada",
+        json!({ "password": "p", "policies": "reader" }),
+    );
+    trial.write(
+        "auth/token/roles/robot",
+        json!({ "allowed_policies": "reader" }),
+    );
+    trial.write("auth/join/tickets", json!({ "uses": 2, "ttl": "1h" }));
+    trial.token(
+        As::Root,
+        json!({ "id": "reader", "policies": ["reader"], "ttl": "1h" }),
+    );
+    trial
+}
+
+const READER: &str = r#"path "secret/*" { capabilities = ["read", "list", "update"] }
+path "auth/token/*" { capabilities = ["update"] }"#;
+
+thread_local! {
+    /// A control plane that nothing was written to since it was begun: to begin one takes a while.
+    static FRESH: RefCell<Option<Trial>> = const { RefCell::new(None) };
+}
+
+fn fresh() -> Trial {
+    FRESH.take().unwrap_or_else(begun)
+}
+
+/// Requests, one after the other: who asks, what for, a path, a line end, a body.
+fn request(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let mut trial = fresh();
+    let (start, mut is_fresh) = (trial.now, true);
+    for part in text.split(PART).take(8) {
+        let mut letters = part.chars();
+        let (who, operation) = (letters.next(), letters.next());
+        let (path, body) = letters
+            .as_str()
+            .split_once('\n')
+            .unwrap_or((letters.as_str(), ""));
+        let who = match who {
+            Some('r') => As::Root,
+            Some('t') => As::Token("reader"),
+            Some('n') => As::Machine(crate::core::request::Identity::Node(NodeId::from_bytes(
+                [0xee; 16],
+            ))),
+            Some('w') => {
+                trial.pass(path.len() as u64);
+                trial.tend();
+                is_fresh = false;
+                continue;
+            }
+            _ => As::Nobody,
+        };
+        let operation = match operation {
+            Some('g') => Operation::Read,
+            Some('d') => Operation::Delete,
+            Some('p') => Operation::Patch,
+            Some('l') => Operation::List,
+            _ => Operation::Update,
+        };
+        let (Ok(path), Ok(data)) = (ApiPath::decode(path), http::read_fields(body.as_bytes()))
+        else {
+            continue;
+        };
+        let request = Trial::request(who, operation, path.as_str(), Value::Object(data));
+        let was_good = trial.is_good("root");
+        let decision = trial.decide(&request);
+        let is_granted = decision.response.outcome.is_ok();
+        if let As::Nobody = who {
+            let is_open = path.as_str().starts_with("sys/")
+                || path.as_str().starts_with("auth/") && path.as_str().contains("login");
+            assert!(!is_granted || is_open, "{path} was granted to nobody");
+        }
+        is_fresh &= decision.batch.ops.is_empty() && decision.observations.is_empty();
+        assert!(trial.commit(decision), "nobody else writes in a trial");
+        let is_same = trial.is_good("root") == was_good;
+        assert!(is_same || is_granted, "a refused request took root's token");
+    }
+    if is_fresh {
+        trial.now = start;
+        FRESH.set(Some(trial));
+    }
+}
+
+/// A value behind the barrier, replaced: what reads it refuses, and never panics. The first two bytes
+/// choose the value.
+fn stored(bytes: &[u8]) {
+    let Some(([high, low], value)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let mut trial = fresh();
+    let start = trial.now;
+    let number = u16::from_be_bytes([*high, *low]).into();
+    let before = trial.replace(number, value);
+    for (operation, path) in [
+        (Operation::Read, "secret/data/a/b"),
+        (Operation::Read, "secret/metadata/a/b"),
+        (Operation::List, "secret/metadata"),
+        (Operation::Read, "secret/config"),
+        (Operation::Read, "old/c"),
+        (Operation::Read, "sys/mounts"),
+        (Operation::Read, "sys/auth"),
+        (Operation::Read, "sys/policies/acl/reader"),
+        (Operation::Read, "auth/userpass/users/ada"),
+        (Operation::Read, "auth/token/roles/robot"),
+        (Operation::List, "auth/token/accessors"),
+        (Operation::Read, "auth/token/lookup-self"),
+        (Operation::List, "auth/join/tickets"),
+        (Operation::List, "sys/leases/lookup"),
+        (Operation::List, "mesh/nodes"),
+        (Operation::Read, "mesh/watch"),
+    ] {
+        for who in [As::Root, As::Token("reader")] {
+            let request = Trial::request(who, operation, path, json!({}));
+            let _ = trial.decide(&request);
+        }
+    }
+    let login = json!({ "password": "p" });
+    let request = Trial::request(
+        As::Nobody,
+        Operation::Update,
+        "auth/userpass/login/ada",
+        login,
+    );
+    let _ = trial.decide(&request);
+    let write = json!({ "data": { "key": "other" } });
+    let request = Trial::request(As::Root, Operation::Update, "secret/data/a/b", write);
+    let _ = trial.decide(&request);
+    trial.pass_and_try_to_tend(7200);
+    trial.now = start;
+    trial.replace(number, before.expose());
+    FRESH.set(Some(trial));
+}
