@@ -5,6 +5,7 @@
     reason = "tests fail by panicking and say aloud what they skip"
 )]
 
+mod blackhole;
 mod device;
 mod nodes;
 mod rig;

@@ -17,10 +17,10 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::rig::*;
 
 const PORT: u16 = 51820;
-const INTERFACE: &str = "bst0";
+pub const INTERFACE: &str = "bst0";
 
 /// Endpoint-independent mapping; only those that were sent to come in.
-const RESTRICTED: &str = "table ip nat {
+pub const RESTRICTED: &str = "table ip nat {
     chain prerouting { type nat hook prerouting priority -100; }
     chain postrouting { type nat hook postrouting priority 100; oif \"wan\" masquerade; }
 }
@@ -38,10 +38,10 @@ table ip guard {
 }";
 
 /// A bridge that stands for the internet, 203.0.113.0/24.
-struct Internet(Namespace);
+pub struct Internet(Namespace);
 
 impl Internet {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (host, ()) = Namespace::new_network(|| ()).unwrap();
         let mut socket = netlink::Socket::open_in(&host).unwrap();
         socket.add_bridge("net").unwrap();
@@ -61,14 +61,14 @@ impl Internet {
     }
 
     /// A host with a public address.
-    fn host(&self, place: u8) -> Namespace {
+    pub fn host(&self, place: u8) -> Namespace {
         let (host, ()) = Namespace::new_network(|| ()).unwrap();
         self.connect(&host, "up0", &format!("203.0.113.{place}/24"));
         host
     }
 
     /// A host behind a NAT of its own; the NAT comes with it.
-    fn host_behind(&self, place: u8, rules: &str) -> (Namespace, Namespace) {
+    pub fn host_behind(&self, place: u8, rules: &str) -> (Namespace, Namespace) {
         let (router, ()) =
             Namespace::new_network(|| sysctl::write("net/ipv4/ip_forward", "1").unwrap()).unwrap();
         let (host, ()) = Namespace::new_network(|| ()).unwrap();
@@ -91,9 +91,9 @@ impl Internet {
 }
 
 /// A node in a namespace.
-struct Peer {
-    host: Namespace,
-    mesh: Mesh,
+pub struct Peer {
+    pub host: Namespace,
+    pub mesh: Mesh,
     place: u8,
     is_public: bool,
 }
@@ -102,11 +102,11 @@ fn folder(label: &str) -> PathBuf {
     std::env::temp_dir().join(unique(label))
 }
 
-fn address(place: u8) -> Ipv4Addr {
+pub fn address(place: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, place)
 }
 
-fn id(place: u8) -> NodeId {
+pub fn id(place: u8) -> NodeId {
     NodeId::from_bytes([place; 16])
 }
 
@@ -121,7 +121,7 @@ fn public_key(secret: &[u8; 32]) -> [u8; 32] {
 }
 
 impl Peer {
-    fn start(host: Namespace, place: u8, is_public: bool) -> Self {
+    pub fn start(host: Namespace, place: u8, is_public: bool) -> Self {
         let public = SocketAddr::from(([203, 0, 113, place], PORT));
         let config = MeshConfig {
             interface: INTERFACE.to_owned(),
@@ -149,7 +149,7 @@ impl Peer {
         }
     }
 
-    fn spec(&self) -> PeerSpec {
+    pub fn spec(&self) -> PeerSpec {
         PeerSpec {
             node: id(self.place),
             wireguard: WireGuardKey::from_bytes(public_key(&[self.place; 32])),
@@ -160,12 +160,12 @@ impl Peer {
         }
     }
 
-    fn kind(&self, to: &Peer) -> PathKind {
+    pub fn kind(&self, to: &Peer) -> PathKind {
         self.mesh.paths()[&id(to.place)].kind
     }
 
     /// Sends a packet and gets one back; returns how long that took.
-    fn reach(&self, to: &Peer) -> Duration {
+    pub fn reach(&self, to: &Peer) -> Duration {
         echo(&self.host, &to.host, IpAddr::V4(address(to.place)))
     }
 }
@@ -179,7 +179,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Tells each node the others; returns when.
-fn introduce(peers: &[&Peer]) -> Instant {
+pub fn introduce(peers: &[&Peer]) -> Instant {
     let specs: Vec<PeerSpec> = peers.iter().map(|peer| peer.spec()).collect();
     let begun = Instant::now();
     for peer in peers {
