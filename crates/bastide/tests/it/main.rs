@@ -10,6 +10,7 @@ mod containers;
 mod doctor;
 mod down;
 mod killed;
+mod networks;
 mod ports;
 mod restart;
 mod secrets;

@@ -111,7 +111,7 @@ fn container(peer: &Peer) -> Namespace {
         .replace_route(&Route::via(everywhere, gateway))
         .unwrap();
     namespace::within(&[&peer.host], || {
-        sysctl::write("net/ipv4/ip_forward", "1").unwrap()
+        sysctl::write("net/ipv4/ip_forward", "1").unwrap();
     })
     .unwrap();
     inside

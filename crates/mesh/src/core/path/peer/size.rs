@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use bastide_api::paths::{PathChange, PathReason};
 
-use super::super::seal::OVERHEAD_LEN;
+use super::super::finder::PING_ACTIVE;
+use super::super::seal::{BODY_LEN_MAX, OVERHEAD_LEN};
 use super::{Peer, Shared, Way};
 
 /// Sizes of packets that are tried besides the device's MTU. Each is a multiple of 16, so that the
@@ -68,15 +69,16 @@ pub struct Size {
     round: Option<Round>,
     /// When a padded check was sent that has not been answered.
     unconfirmed: Option<Instant>,
+    /// When the next check is padded, at the earliest.
+    confirm_at: Instant,
     raise_at: Instant,
 }
 
 impl Size {
     /// Believes that all gets through.
     pub fn new(now: Instant, device: u16) -> Self {
-        let longest =
-            u16::try_from(super::super::seal::BODY_LEN_MAX + OVERHEAD_LEN - DATA_OVERHEAD)
-                .expect("a datagram is below 64 KiB");
+        let longest = u16::try_from(BODY_LEN_MAX + OVERHEAD_LEN - DATA_OVERHEAD)
+            .expect("a datagram is below 64 KiB");
         let device = device.min(longest);
         Self {
             device,
@@ -84,6 +86,7 @@ impl Size {
             is_measured: false,
             round: None,
             unconfirmed: None,
+            confirm_at: now,
             raise_at: now,
         }
     }
@@ -121,9 +124,9 @@ impl Size {
     }
 
     /// Returns the size that a check is padded to, to see that it still gets through.
-    fn to_confirm(&self) -> Option<u16> {
-        (self.is_measured && self.round.is_none() && self.unconfirmed.is_none())
-            .then_some(self.limit)
+    fn to_confirm(&self, now: Instant) -> Option<u16> {
+        let is_idle = self.round.is_none() && self.unconfirmed.is_none();
+        (self.is_measured && is_idle && self.confirm_at <= now).then_some(self.limit)
     }
 
     fn due(&self, pace: Duration) -> Option<Instant> {
@@ -135,8 +138,9 @@ impl Size {
 impl Peer {
     /// Returns the size that the next check is padded to, if it is to be padded.
     pub(super) fn confirm_size(&mut self, now: Instant) -> Option<u16> {
-        let size = self.is_active(now).then(|| self.size.to_confirm())??;
+        let size = self.is_active(now).then(|| self.size.to_confirm(now))??;
         self.size.unconfirmed = Some(now);
+        self.size.confirm_at = now + PING_ACTIVE;
         Some(size)
     }
 
