@@ -29,6 +29,8 @@ pub struct Draft<'s> {
     entropy: Entropy,
     reads: BTreeSet<KeyRange>,
     writes: BTreeMap<Key, Option<Vec<u8>>>,
+    /// What each write replaced, in the order of the writes.
+    replaced: Vec<(Key, Before)>,
     observations: Vec<Observation>,
     results: &'s [WorkResult],
     next_result: usize,
@@ -38,9 +40,18 @@ pub struct Draft<'s> {
 /// What became of one piece of slow work.
 pub struct WorkResult(pub Secret<Vec<u8>>);
 
+/// What stood in the draft before a write.
+enum Before {
+    /// The key was not written yet.
+    Unwritten,
+    /// This: a value, or that the key is deleted.
+    Written(Option<Vec<u8>>),
+}
+
 /// A state of the draft to which it can return.
 pub struct Mark {
-    writes: BTreeMap<Key, Option<Vec<u8>>>,
+    /// How many writes were made.
+    writes: usize,
     observations: usize,
 }
 
@@ -59,6 +70,7 @@ impl<'s> Draft<'s> {
             entropy,
             reads: BTreeSet::new(),
             writes: BTreeMap::new(),
+            replaced: Vec::new(),
             observations: Vec::new(),
             results,
             next_result: 0,
@@ -113,8 +125,7 @@ impl<'s> Draft<'s> {
                 "value is larger than {VALUE_BYTES_MAX} bytes"
             )));
         }
-        self.touch(&key);
-        self.writes.insert(key, Some(value));
+        self.write(key, Some(value));
         Ok(())
     }
 
@@ -126,14 +137,18 @@ impl<'s> Draft<'s> {
 
     /// Deletes a key.
     pub fn delete(&mut self, key: Key) {
-        self.touch(&key);
-        self.writes.insert(key, None);
+        self.write(key, None);
     }
 
-    fn touch(&mut self, key: &Key) {
+    fn write(&mut self, key: Key, value: Option<Vec<u8>>) {
         if key.table() == tables::MOUNTS {
             self.mounts = None;
         }
+        let before = match self.writes.insert(key.clone(), value) {
+            Some(before) => Before::Written(before),
+            None => Before::Unwritten,
+        };
+        self.replaced.push((key, before));
     }
 
     /// Takes over the mounts as they are at the draft's snapshot, read by an earlier draft.
@@ -211,7 +226,7 @@ impl<'s> Draft<'s> {
     /// Returns a mark for [`Self::return_to`].
     pub fn mark(&self) -> Mark {
         Mark {
-            writes: self.writes.clone(),
+            writes: self.replaced.len(),
             observations: self.observations.len(),
         }
     }
@@ -219,7 +234,12 @@ impl<'s> Draft<'s> {
     /// Takes back the writes since `mark`, and the observations that hold only of what was granted.
     /// What was read stays compared.
     pub fn return_to(&mut self, mark: Mark) {
-        self.writes = mark.writes;
+        for (key, before) in self.replaced.split_off(mark.writes).into_iter().rev() {
+            match before {
+                Before::Written(before) => self.writes.insert(key, before),
+                Before::Unwritten => self.writes.remove(&key),
+            };
+        }
         self.mounts = None;
         let since = self.observations.split_off(mark.observations);
         let stays = since.into_iter().filter(Observation::outlives_refusal);
@@ -259,6 +279,11 @@ impl Drop for Draft<'_> {
     fn drop(&mut self) {
         for value in self.writes.values_mut().flatten() {
             value.zeroize();
+        }
+        for (_, before) in &mut self.replaced {
+            if let Before::Written(Some(before)) = before {
+                before.zeroize();
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ pub trait Engine: Send + Sync {
     }
 
     /// Undoes what a lease stood for: it expired or was revoked. The lease itself is already gone.
-    /// Called once or more often.
+    /// Called once or more often: if it fails, nothing of it is kept, and it is called again later.
     fn revoke(&self, _ctx: &mut Context<'_, '_>, _lease: &Lease) -> Result<(), Refusal> {
         Ok(())
     }
@@ -322,9 +322,10 @@ impl<'c, 's> Context<'c, 's> {
         leases::extend(self.draft, id, ttl)
     }
 
-    /// Ends a lease: undoes what it stood for. Nothing happens if it is gone.
+    /// Ends a lease: undoes what it stood for, now or, if that fails, later. Nothing happens if it is
+    /// gone.
     pub fn end(&mut self, id: &LeaseId) -> Result<(), Refusal> {
-        leases::revoke(self.draft, self.world, id)
+        leases::revoke(self.draft, self.world, id).map(drop)
     }
 
     /// Notes what was observed; it is taken in after the commit.

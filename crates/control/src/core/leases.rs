@@ -21,6 +21,15 @@ use crate::core::tokens::{self, TokenId};
 
 /// Random letters at the end of a lease's id: 143 bits.
 const TAIL: usize = 24;
+/// How long until an undo that failed once is tried again; then twice as long each time.
+const RETRY_FIRST: Duration = Duration::from_secs(10);
+/// How long at most.
+const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+/// After so many failures, some ten minutes, a lease counts as irrevocable: it is tried on, but
+/// somebody should look.
+pub const IRREVOCABLE_AFTER: u32 = 6;
+/// Most bytes that are kept of why an undo failed.
+const ERROR_BYTES_MAX: usize = 240;
 
 /// A lease's id: the path that granted it, a slash and random letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +97,32 @@ pub struct Lease {
     /// The token with which it dies.
     #[serde(default)]
     pub owner: Option<TokenId>,
+    /// How undoing what it stood for has failed so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+}
+
+/// A lease is over, but what it stood for could not be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was tried first.
+    pub since: UnixTime,
+    /// When it is tried next.
+    pub next: UnixTime,
+    /// Why it failed last.
+    pub error: String,
+}
+
+/// What became of a lease that was to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// What it stood for is undone, or there was no such lease.
+    Undone,
+    /// It is good for nothing any more, but what it stood for is still there: the undo failed, and
+    /// is tried again.
+    Later,
 }
 
 impl Lease {
@@ -107,8 +142,17 @@ fn at(id: &LeaseId) -> Key {
 }
 
 fn expiry(lease: &Lease) -> Key {
-    let due = lease.expires.as_millis().to_be_bytes();
-    key(tables::LEASE_EXPIRY, &[&due, lease.id.as_str().as_bytes()])
+    let due = lease.failing.as_ref().map_or(lease.expires, |it| it.next);
+    due_at(due, &lease.id)
+}
+
+fn due_at(due: UnixTime, id: &LeaseId) -> Key {
+    let due = due.as_millis().to_be_bytes();
+    key(tables::LEASE_EXPIRY, &[&due, id.as_str().as_bytes()])
+}
+
+fn trouble(id: &LeaseId) -> Key {
+    Key::new(tables::LEASE_TROUBLE, id.as_str())
 }
 
 fn owned(owner: &TokenId, id: &LeaseId) -> Key {
@@ -122,6 +166,9 @@ fn write(draft: &mut Draft<'_>, lease: &Lease) -> Result<(), Refusal> {
     draft.put(expiry(lease), Vec::new())?;
     if let Some(owner) = &lease.owner {
         draft.put(owned(owner, &lease.id), Vec::new())?;
+    }
+    if lease.failing.is_some() {
+        draft.put(trouble(&lease.id), Vec::new())?;
     }
     draft.save(at(&lease.id), lease)
 }
@@ -150,6 +197,7 @@ pub fn grant(
             Owner::Nobody => None,
             Owner::Token(token) => Some(token),
         },
+        failing: None,
     };
     write(draft, &lease)?;
     Ok(lease.id)
@@ -174,6 +222,7 @@ pub fn grant_token(
         renewed: None,
         renewable,
         owner: None,
+        failing: None,
     };
     write(draft, &lease)?;
     Ok(lease.id)
@@ -184,6 +233,11 @@ pub fn find(draft: &mut Draft<'_>, id: &LeaseId) -> Result<Option<Lease>, Refusa
     let now = draft.now();
     let found: Option<Lease> = draft.load(&at(id))?;
     Ok(found.filter(|lease| now < lease.expires))
+}
+
+/// Returns a lease as it is stored, though it may be past its end.
+pub fn stored(draft: &mut Draft<'_>, id: &LeaseId) -> Result<Option<Lease>, Refusal> {
+    draft.load(&at(id))
 }
 
 /// Sets a lease to end `ttl` from now, though not after its longest life.
@@ -215,29 +269,67 @@ pub fn forget(draft: &mut Draft<'_>, id: &LeaseId) -> Result<Option<Lease>, Refu
     let Some(lease) = draft.load::<Lease>(&at(id))? else {
         return Ok(None);
     };
-    draft.delete(expiry(&lease));
-    if let Some(owner) = &lease.owner {
-        draft.delete(owned(owner, id));
-    }
-    draft.delete(at(id));
+    erase(draft, &lease);
     Ok(Some(lease))
 }
 
-/// Ends a lease: its rows go, and what it stood for is undone. Nothing happens if it is gone.
-pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(), Refusal> {
-    let Some(lease) = forget(draft, id)? else {
-        return Ok(());
-    };
-    if let Subject::Token(token) = &lease.subject {
-        return tokens::revoke(draft, world, token);
+fn erase(draft: &mut Draft<'_>, lease: &Lease) {
+    draft.delete(expiry(lease));
+    if let Some(owner) = &lease.owner {
+        draft.delete(owned(owner, &lease.id));
     }
+    if lease.failing.is_some() {
+        draft.delete(trouble(&lease.id));
+    }
+    draft.delete(at(&lease.id));
+}
+
+/// Ends a lease: what it stood for is undone, and its rows go. If the undo fails, the lease is good
+/// for nothing from now on, and the undo is tried again, ever more rarely. Nothing happens if it is
+/// gone.
+pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<Ended, Refusal> {
+    let Some(lease) = draft.load::<Lease>(&at(id))? else {
+        return Ok(Ended::Undone);
+    };
+    erase(draft, &lease);
+    let granted = match &lease.subject {
+        Subject::Token(token) => {
+            tokens::revoke(draft, world, token)?;
+            return Ok(Ended::Undone);
+        }
+        Subject::Granted(_) => draft.mark(),
+    };
+    match undo(draft, world, &lease) {
+        Ok(()) => Ok(Ended::Undone),
+        // It is not the undo that failed: the decision is made anew with what it asks for.
+        Err(refusal @ Refusal::Needs(_)) => Err(refusal),
+        Err(refusal) => {
+            draft.return_to(granted);
+            postpone(draft, lease, &refusal)?;
+            Ok(Ended::Later)
+        }
+    }
+}
+
+/// Ends a lease whatever becomes of the undo: it is tried once more, and its rows go.
+pub fn revoke_by_force(
+    draft: &mut Draft<'_>,
+    world: World<'_>,
+    id: &LeaseId,
+) -> Result<(), Refusal> {
+    if revoke(draft, world, id)? == Ended::Later {
+        forget(draft, id)?;
+    }
+    Ok(())
+}
+
+fn undo(draft: &mut Draft<'_>, world: World<'_>, lease: &Lease) -> Result<(), Refusal> {
     let mounts = draft.mounts()?;
     let Some(mount) = mounts.mounts.values().find(|mount| mount.id == lease.mount) else {
+        // All that it stored went with it.
         return Ok(());
     };
-    let Ok(engine) = world.registry.of(mount) else {
-        return Ok(());
-    };
+    let engine = Arc::clone(world.registry.of(mount)?);
     let mut ctx = Context {
         draft,
         world,
@@ -247,7 +339,52 @@ pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &LeaseId) -> Result<(
         peer: Peer::default(),
         path: lease.id.as_str(),
     };
-    engine.revoke(&mut ctx, &lease)
+    engine.revoke(&mut ctx, lease)
+}
+
+/// Keeps a lease whose undo failed, for another try.
+fn postpone(draft: &mut Draft<'_>, mut lease: Lease, why: &Refusal) -> Result<(), Refusal> {
+    let now = draft.now();
+    let before = lease.failing.take();
+    let attempts = before
+        .as_ref()
+        .map_or(0, |it| it.attempts)
+        .saturating_add(1);
+    let [dice] = draft.entropy().bytes();
+    let mut error = why.to_string();
+    while ERROR_BYTES_MAX < error.len() {
+        error.pop();
+    }
+    lease.failing = Some(Failing {
+        attempts,
+        since: before.map_or(now, |it| it.since),
+        next: now.plus(retry_after(attempts, dice)),
+        error,
+    });
+    lease.expires = lease.expires.min(now);
+    // Its owner's end would otherwise try it each time.
+    lease.owner = None;
+    write(draft, &lease)
+}
+
+/// Returns how long to wait after so many failures: doubled each time, half of it by chance, so that
+/// what failed together is not tried together.
+fn retry_after(attempts: u32, dice: u8) -> Duration {
+    let doubled = 2u32.saturating_pow(attempts.saturating_sub(1));
+    let whole = RETRY_FIRST.saturating_mul(doubled).min(RETRY_MAX);
+    whole / 2 + whole * u32::from(dice) / 512
+}
+
+/// Returns up to `limit` leases whose undo has failed.
+pub fn in_trouble(draft: &mut Draft<'_>, limit: usize) -> Result<Vec<Lease>, Refusal> {
+    let mut found = Vec::new();
+    let all = KeyRange::prefix(tables::LEASE_TROUBLE, "");
+    for id in tail_ids(draft.keys(&all, limit)?, 0)? {
+        if let Some(lease) = draft.load::<Lease>(&at(&id))? {
+            found.push(lease);
+        }
+    }
+    Ok(found)
 }
 
 /// Returns up to `limit` leases whose id begins with `prefix`, those after `after` if it is given.
@@ -281,11 +418,32 @@ pub fn owned_by(
     tail_ids(draft.keys(&range, limit)?, prefix.len())
 }
 
-/// Returns up to `limit` leases that ended at or before now, earliest first.
-pub fn due(draft: &mut Draft<'_>, limit: usize) -> Result<Vec<LeaseId>, Refusal> {
+/// A lease that is to end now: over, or to be tried again.
+pub struct Due {
+    /// Which.
+    pub id: LeaseId,
+    /// Its place in the order of ends.
+    row: Key,
+}
+
+/// Returns up to `limit` leases that are to end now, earliest first.
+pub fn due(draft: &mut Draft<'_>, limit: usize) -> Result<Vec<Due>, Refusal> {
     let end = (draft.now().as_millis() + 1).to_be_bytes();
     let range = KeyRange::between(tables::LEASE_EXPIRY, "", end);
-    tail_ids(draft.keys(&range, limit)?, 8)
+    let rows = draft.keys(&range, limit)?;
+    let ids = tail_ids(rows.clone(), 8)?;
+    Ok(ids
+        .into_iter()
+        .zip(rows)
+        .map(|(id, row)| Due { id, row })
+        .collect())
+}
+
+/// Puts off a lease that cannot even be read, so that it does not hold up those after it.
+pub fn put_off(draft: &mut Draft<'_>, due: &Due) -> Result<(), Refusal> {
+    draft.delete(due.row.clone());
+    let next = draft.now().plus(RETRY_MAX);
+    draft.put(due_at(next, &due.id), Vec::new())
 }
 
 /// Returns when the next lease ends, if there is one.

@@ -63,6 +63,20 @@ impl Refusal {
     }
 }
 
+impl std::fmt::Display for Refusal {
+    /// For records of the control plane's own; what whoever asked is told is decided elsewhere.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Invalid(text)
+            | Self::Forbidden(text)
+            | Self::Precondition(text)
+            | Self::Unavailable(text)
+            | Self::Internal(text) => f.write_str(text),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
 impl From<BarrierError> for Refusal {
     fn from(error: BarrierError) -> Self {
         Self::Internal(error.to_string())

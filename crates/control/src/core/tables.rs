@@ -32,3 +32,5 @@ pub const AUDIT_OUTBOX: Table = Table(0x81);
 pub const GRAVES: Table = Table(14);
 /// `prefix` -> when: leases below it that were granted until then are revoked and not all swept.
 pub const LEASE_GRAVES: Table = Table(15);
+/// `lease id` -> nothing: what the lease stood for could not be undone yet.
+pub const LEASE_TROUBLE: Table = Table(16);

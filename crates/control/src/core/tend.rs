@@ -24,7 +24,12 @@ pub fn tend(
     let mut draft = Draft::new(snapshot, now, Entropy::new(seed), &[]);
     let due = leases::due(&mut draft, limit)?;
     for lease in &due {
-        leases::revoke(&mut draft, world, lease)?;
+        let mark = draft.mark();
+        if leases::revoke(&mut draft, world, &lease.id).is_err() {
+            // One that is damaged must not keep all others alive.
+            draft.return_to(mark);
+            leases::put_off(&mut draft, lease)?;
+        }
     }
     let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
     let more = clear_graves(&mut draft, world, limit)? || more;
@@ -37,6 +42,9 @@ pub fn tend(
 pub struct LeaseGrave {
     /// Leases granted later live.
     pub until: UnixTime,
+    /// Whether they go even if what they stood for cannot be undone.
+    #[serde(default)]
+    pub force: bool,
     /// Those up to this one are swept.
     pub after: Option<LeaseId>,
 }
@@ -52,8 +60,12 @@ fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result
         };
         let found = leases::with_prefix(draft, &prefix, grave.after.as_ref(), budget)?;
         for id in &found {
-            if leases::find(draft, id)?.is_some_and(|lease| lease.issued <= grave.until) {
-                leases::revoke(draft, world, id)?;
+            if leases::stored(draft, id)?.is_some_and(|lease| lease.issued <= grave.until) {
+                if grave.force {
+                    leases::revoke_by_force(draft, world, id)?;
+                } else {
+                    leases::revoke(draft, world, id)?;
+                }
             }
         }
         budget -= found.len();

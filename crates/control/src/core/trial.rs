@@ -9,7 +9,7 @@ use bastide_store::{Barrier, DevSeal, OpenSnapshot, RedbStore, Store, Unsealed};
 use serde_json::{Value, json};
 
 use crate::core::draft::{Draft, WorkResult};
-use crate::core::engine::{ServerInfo, World};
+use crate::core::engine::{Engine, ServerInfo, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Facts;
 use crate::core::path::ApiPath;
@@ -70,6 +70,21 @@ impl Trial {
             seeds: 0,
             hashed: 0,
         }
+    }
+
+    /// Adds an engine of the test's own.
+    pub fn add_engine(&mut self, engine: Arc<dyn Engine>) {
+        self.registry.add_engine(engine);
+    }
+
+    /// Writes a row as it is, behind the barrier.
+    pub fn write_row(&mut self, key: bastide_store::Key, value: Vec<u8>) {
+        let mut batch = bastide_store::Batch::default();
+        batch.ops.push(bastide_store::Op::Put(key, value));
+        let batch = self.barrier.seal_batch(batch);
+        let mut begun = self.store.begin().unwrap();
+        begun.apply(&batch).unwrap().unwrap();
+        begun.commit().unwrap();
     }
 
     fn seed(&mut self) -> Secret<[u8; 32]> {

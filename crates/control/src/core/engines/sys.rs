@@ -43,7 +43,7 @@ impl Engine for Sys {
                 | ["revoke-prefix" | "revoke-force", ..]
                 | ["config", "cors" | "auditing", ..]
                 | ["leases"]
-                | ["leases", "revoke-prefix" | "revoke-force", ..]
+                | ["leases", "count" | "revoke-prefix" | "revoke-force", ..]
         ) || listed && matches!(&segments[..], ["leases", "lookup", ..])
     }
 

@@ -7,7 +7,7 @@ use bastide_store::Key;
 use serde_json::json;
 
 use crate::core::engine::{Call, Context};
-use crate::core::leases::{self, LeaseId, Subject};
+use crate::core::leases::{self, Ended, Failing, IRREVOCABLE_AFTER, LeaseId, Subject};
 use crate::core::pipeline;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
@@ -26,7 +26,7 @@ pub(super) fn decide(
     call: &Call<'_>,
     segments: &[&str],
 ) -> Result<Answer, Refusal> {
-    use Operation::{List, Update};
+    use Operation::{List, Read, Update};
     let rest = match segments {
         ["leases", rest @ ..] => rest,
         old => old,
@@ -36,20 +36,28 @@ pub(super) fn decide(
         (List, ["lookup", prefix @ ..]) => list(ctx, &prefix.join("/")),
         (Update, ["renew", id @ ..]) => renew(ctx, call, &id.join("/")),
         (Update, ["revoke", id @ ..]) => {
-            if let Some(id) = lease_id(call, &id.join("/"))? {
-                ctx.end(&id)?;
-            }
-            Ok(done(call))
+            let id = lease_id(call, &id.join("/"))?;
+            let ended = id.map(|id| leases::revoke(ctx.draft, ctx.world, &id));
+            let ended = ended.transpose()?;
+            let later = usize::from(ended == Some(Ended::Later));
+            Ok(done(call, later))
         }
-        (Update, ["revoke-prefix" | "revoke-force", prefix @ ..]) if !prefix.is_empty() => {
-            revoke_prefix(ctx, &format!("{}/", prefix.join("/")))?;
-            Ok(done(call))
+        (Update, ["revoke-prefix", prefix @ ..]) if !prefix.is_empty() => {
+            let later = revoke_prefix(ctx, &format!("{}/", prefix.join("/")))?;
+            Ok(done(call, later))
         }
-        (Update, ["tidy"]) => Ok(Reply::Accepted.into()),
+        (Update, ["revoke-force", prefix @ ..]) if !prefix.is_empty() => {
+            revoke_force(ctx, &format!("{}/", prefix.join("/")))?;
+            Ok(done(call, 0))
+        }
+        (Read, ["count"]) => count(ctx, call),
+        (Read, []) if segments.len() == 1 => troubles(ctx, call),
+        (Update, ["tidy"]) => Ok(Answer::from(Reply::Accepted)
+            .warn("leases need no tidying: they and what they hang on are committed together")),
         (
             _,
             [
-                "lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force" | "tidy",
+                "lookup" | "renew" | "revoke" | "revoke-prefix" | "revoke-force" | "tidy" | "count",
                 ..,
             ],
         ) => Err(Refusal::UnsupportedOperation),
@@ -57,11 +65,68 @@ pub(super) fn decide(
     }
 }
 
-fn done(call: &Call<'_>) -> Answer {
+/// Answers a revocation; `later` leases are over, but what they stood for is not undone yet.
+fn done(call: &Call<'_>, later: usize) -> Answer {
+    if 0 < later {
+        return Answer::from(Reply::Accepted).warn(format!(
+            "what {later} of these leases stood for could not be undone yet: it is tried again; \
+             read sys/leases?type=failing"
+        ));
+    }
     match call.fields().flag("sync") {
         Ok(Some(false)) => Reply::Accepted.into(),
         _ => Answer::done(),
     }
+}
+
+/// Which leases a question is about.
+fn is_asked_for(call: &Call<'_>) -> Result<fn(&Failing) -> bool, Refusal> {
+    match call.fields().text("type")?.as_deref() {
+        None | Some("irrevocable") => Ok(|failing| IRREVOCABLE_AFTER <= failing.attempts),
+        Some("failing") => Ok(|_| true),
+        Some(_) => Err(Refusal::invalid(
+            "type is `irrevocable` or `failing`: other leases are listed below sys/leases/lookup",
+        )),
+    }
+}
+
+/// Lists leases that are over though what they stood for could not be undone.
+fn troubles(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let is_asked_for = is_asked_for(call)?;
+    let found: Vec<_> = leases::in_trouble(ctx.draft, LISTED_MAX)?
+        .into_iter()
+        .filter_map(|lease| {
+            let failing = lease.failing.filter(is_asked_for)?;
+            Some(json!({
+                "lease_id": lease.id.as_str(),
+                "error": failing.error,
+                "attempts": failing.attempts,
+                "since": timestamp(failing.since),
+                "next_attempt": timestamp(failing.next),
+            }))
+        })
+        .collect();
+    Ok(Answer::json(
+        json!({ "lease_count": found.len(), "leases": found }),
+    ))
+}
+
+fn count(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let is_asked_for = is_asked_for(call)?;
+    let table = ctx.draft.mounts()?;
+    let mut counts = std::collections::BTreeMap::<String, u64>::new();
+    for lease in leases::in_trouble(ctx.draft, LISTED_MAX)? {
+        if lease.failing.as_ref().is_some_and(is_asked_for) {
+            let mut mounts = table.mounts.values();
+            let mount = mounts.find(|mount| mount.id == lease.mount);
+            let name = mount.map_or("", |mount| mount.accessor.as_str());
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    let total: u64 = counts.values().sum();
+    Ok(Answer::json(
+        json!({ "lease_count": total, "counts": counts }),
+    ))
 }
 
 /// Returns the lease that a call names in its path or its fields; `None` if the name is no path.
@@ -166,18 +231,47 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
 }
 
 /// Ends the leases below a prefix: some at once, and the rest by the sweep that this commit orders.
-pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(), Refusal> {
-    let found = leases::with_prefix(ctx.draft, prefix, None, REVOKED_MAX + 1)?;
-    for id in found.iter().take(REVOKED_MAX) {
-        ctx.end(id)?;
+/// Returns for how many of the first the undo failed.
+pub(super) fn revoke_prefix(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<usize, Refusal> {
+    let mut later = 0;
+    for id in first_below(ctx, prefix, Force::No)? {
+        let ended = leases::revoke(ctx.draft, ctx.world, &id)?;
+        later += usize::from(ended == Ended::Later);
     }
+    Ok(later)
+}
+
+/// The same, but they go even if what they stood for cannot be undone.
+fn revoke_force(ctx: &mut Context<'_, '_>, prefix: &str) -> Result<(), Refusal> {
+    for id in first_below(ctx, prefix, Force::Yes)? {
+        leases::revoke_by_force(ctx.draft, ctx.world, &id)?;
+    }
+    Ok(())
+}
+
+/// Whether leases go though the undo fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Force {
+    No,
+    Yes,
+}
+
+/// Returns the leases below a prefix that this request ends; if there are more, orders the sweep.
+fn first_below(
+    ctx: &mut Context<'_, '_>,
+    prefix: &str,
+    force: Force,
+) -> Result<Vec<LeaseId>, Refusal> {
+    let mut found = leases::with_prefix(ctx.draft, prefix, None, REVOKED_MAX + 1)?;
     if REVOKED_MAX < found.len() {
+        found.truncate(REVOKED_MAX);
         let grave = tend::LeaseGrave {
             until: ctx.now(),
+            force: force == Force::Yes,
             after: None,
         };
         ctx.draft
             .save(Key::new(tables::LEASE_GRAVES, prefix), &grave)?;
     }
-    Ok(())
+    Ok(found)
 }
