@@ -21,6 +21,12 @@ pub struct Cli {
 pub enum Verb {
     /// Begin a cluster on this machine, or start it again; prints a ticket for the next machine
     Up(Up),
+    /// Begin a cluster whose control plane is sealed by shares, and print them; `up` starts it
+    Init(Init),
+    /// Give shares, from standard input, to a sealed control plane
+    Unseal(Unseal),
+    /// Seal the control plane of this host until enough shares are given
+    Seal,
     /// Join a cluster with a ticket
     Join(Join),
     /// Show nodes, paths, services, what is wrong and what to type
@@ -135,6 +141,31 @@ pub struct Up {
     /// How long a returned node must be stable before services are spread over it again
     #[arg(long, default_value_t = 600)]
     pub rebalance_after_s: u64,
+}
+
+/// `bastide init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What describes the cluster and this node
+    #[command(flatten)]
+    pub up: Up,
+    /// How many shares to make, one for each person
+    #[arg(long, default_value_t = 5)]
+    pub shares: u8,
+    /// How many of them open the control plane
+    #[arg(long, default_value_t = 3)]
+    pub threshold: u8,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// `bastide unseal`
+#[derive(Debug, Args)]
+pub struct Unseal {
+    /// Forget the shares that were given so far
+    #[arg(long)]
+    pub reset: bool,
 }
 
 /// `bastide join`

@@ -18,3 +18,7 @@ pub const AGENT_SOCKET: &str = "/run/bastide/agent.sock";
 pub const CA: &str = "/etc/bastide/ca.pem";
 /// What `up` or `join` leaves for the agent's first start under systemd; deleted when read.
 pub const AGENT_HANDOVER: &str = "/var/lib/bastide/handover.json";
+/// What a first start makes, until all that follows from it is kept.
+pub const SERVER_BEGIN: &str = "/var/lib/bastide/server/begin";
+/// The server's socket, for root and its own user: the way in that needs no certificate.
+pub const SERVER_SOCKET: &str = "/var/lib/bastide/server/server.sock";

@@ -10,6 +10,7 @@ pub mod lab;
 mod mesh;
 mod node;
 mod operator;
+mod sealing;
 mod serve;
 mod services;
 mod status;
@@ -53,6 +54,9 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Doctor(format) => return doctor::run(format).await,
         Verb::Up(arguments) => up::run(arguments).await,
+        Verb::Init(arguments) => sealing::init(arguments).await,
+        Verb::Unseal(arguments) => sealing::unseal(arguments).await,
+        Verb::Seal => sealing::seal().await,
         Verb::Join(arguments) => join::run(arguments).await,
         Verb::Status(format) => status::status(format).await,
         Verb::Deploy(arguments) => deploy::run(arguments).await,

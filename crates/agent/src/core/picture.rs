@@ -154,7 +154,13 @@ fn tasks(
 
 fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
     let mut troubles = Vec::new();
-    if let Some(why) = from.refused {
+    if from.refused.is_some_and(|why| why.contains("sealed")) {
+        troubles.push(
+            "the control plane is sealed; mesh, names and containers go on, and every node is safe for \
+             12 hours at least: `bastide unseal` on the controller opens it"
+                .to_owned(),
+        );
+    } else if let Some(why) = from.refused {
         troubles.push(format!(
             "the control plane refuses this node ({why}); if it was removed: \
              `bastide down --forget`, then `bastide join -` with a new ticket"

@@ -16,11 +16,20 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Returns a client with the operator's token, for the control plane of this host.
 pub fn client() -> anyhow::Result<Client> {
-    let token = read(paths::OPERATOR_TOKEN)?;
     let ca = read(paths::CA)?;
     let here = SocketAddr::from(([127, 0, 0, 1], ports::API));
-    let token = Secret::new(token.trim().to_owned());
-    Ok(Client::new(vec![here], Trust::Ca(ca), None, Some(token))?)
+    Ok(Client::new(
+        vec![here],
+        Trust::Ca(ca),
+        None,
+        Some(token()?),
+    )?)
+}
+
+/// Returns the operator's token.
+pub fn token() -> anyhow::Result<Secret<String>> {
+    let token = Secret::new(read(paths::OPERATOR_TOKEN)?);
+    Ok(Secret::new(token.expose().trim().to_owned()))
 }
 
 fn read(path: &str) -> anyhow::Result<String> {

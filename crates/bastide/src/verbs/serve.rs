@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
-use bastide_api::{AddressPlan, ClusterId, ClusterName, NodeName, Secret, SwarmSettings, ports};
+use bastide_api::{
+    AddressPlan, ClusterId, ClusterName, ClusterRecord, NodeName, Secret, SwarmSettings, ports,
+};
 use bastide_control::core::registry::Registry;
-use bastide_control::run::channel::{self, Begin, Listen};
+use bastide_control::run::channel::{self, Begin, ControllerCrew, Listen};
 use bastide_control::run::dev as control_dev;
+use bastide_control::run::gate::{GateConfig, Gatehouse};
 use bastide_control::run::outbox::AuditTo;
 use bastide_control::run::server::{SealKey, Server as ControlServer, ServerConfig};
 use bastide_linux::{file, lock, memory};
-use bastide_store::KeyFileSeal;
+use bastide_store::{KeyFileSeal, Sharing};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +31,13 @@ use crate::{output, paths};
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has ended.
 const FREE_EVERY: Duration = Duration::from_millis(10);
+
+/// The store's file in the server's folder.
+const STORE: &str = "store.redb";
+/// The certificates with which a server that is sealed by shares says so.
+const KEPT: &str = "sealed.json";
+/// The server's socket.
+const SOCKET: &str = "server.sock";
 
 /// Runs the agent until it is told to end.
 pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
@@ -80,8 +90,10 @@ async fn until_told_to_end<T>(daemon: impl Future<Output = T>, stop: Cancellatio
 /// What the first start of a server needs: from `up`, on standard input.
 #[derive(Serialize, Deserialize)]
 struct Bootstrap {
-    /// The seal's key, in base64. Zeroise after use.
-    seal_key: String,
+    /// The seal's key, in base64; `None`: it is shared out. Zeroise after use.
+    seal_key: Option<String>,
+    /// How it is shared out.
+    sharing: Option<Sharing>,
     /// The cluster's name.
     name: ClusterName,
     /// Its address plan.
@@ -103,17 +115,33 @@ pub struct Bootstrapped {
     pub ca: String,
     /// The ticket for the agent of this host.
     pub ticket: String,
+    /// The shares that open the server, in base64; none if a key file does.
+    pub shares: Vec<String>,
 }
 
-/// Begins a cluster: a process that runs as the server will, without root, makes its store.
+/// Begins a cluster: a process that runs as the server will, without root, makes its store, sealed by
+/// a key file or by shares. Nothing has begun before [`settle`]: cut off until then, it is made anew.
 pub async fn bootstrap(
     arguments: &Up,
     node: &NodeSettings,
     plan: AddressPlan,
+    sharing: Option<Sharing>,
 ) -> anyhow::Result<Bootstrapped> {
     let (uid, gid) = services::server_user()?;
     make_folders(uid, gid)?;
-    let seal = KeyFileSeal::open_or_create(Path::new(paths::SEAL_KEY))?;
+    match std::fs::remove_dir_all(paths::SERVER_BEGIN) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("could not clear what an earlier start left");
+        }
+        _ => {}
+    }
+    let seal_key = match sharing {
+        Some(_) => None,
+        None => {
+            let seal = KeyFileSeal::open_or_create(Path::new(paths::SEAL_KEY))?;
+            Some(BASE64.encode(seal.key().expose()))
+        }
+    };
     let channel = node
         .public
         .iter()
@@ -128,7 +156,8 @@ pub async fn bootstrap(
         channel.push(SocketAddr::new(address, ports::CHANNEL));
     }
     let asked = Bootstrap {
-        seal_key: BASE64.encode(seal.key().expose()),
+        seal_key,
+        sharing,
         name: arguments.cluster.clone(),
         plan,
         channel,
@@ -139,7 +168,8 @@ pub async fn bootstrap(
         node_name: node.name.clone(),
     };
     let asked = Secret::new(serde_json::to_vec(&asked).context("could not encode the request")?);
-    let mut child = services::server_command(&["server", "--bootstrap"])?
+    let words = ["server", "--bootstrap", "--state", paths::SERVER_BEGIN];
+    let mut child = services::server_command(&words)?
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -164,6 +194,21 @@ pub async fn bootstrap(
     std::fs::write(paths::CA, &answer.ca)
         .with_context(|| format!("could not write `{}`", paths::CA))?;
     Ok(answer)
+}
+
+/// Puts what was begun in its place: from now on this host has a cluster.
+pub fn settle() -> anyhow::Result<()> {
+    settle_in(Path::new(paths::SERVER_BEGIN), Path::new(paths::SERVER))
+        .context("could not put the new store in its place")
+}
+
+/// The store comes last: without it nothing has begun.
+fn settle_in(from: &Path, to: &Path) -> std::io::Result<()> {
+    for name in ["audit.log", STORE] {
+        std::fs::rename(from.join(name), to.join(name))?;
+        std::fs::File::open(to)?.sync_all()?;
+    }
+    std::fs::remove_dir_all(from)
 }
 
 fn keep(path: &str, bytes: &[u8]) -> anyhow::Result<()> {
@@ -196,31 +241,25 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
             .read_to_string(&mut text);
         read.context("could not read the seal's key")?;
         let text = Secret::new(text);
-        SealKey::Given(seal_key(text.expose().trim())?)
+        match text.expose().trim() {
+            "" => SealKey::Absent,
+            key => SealKey::Given(seal_key(key)?),
+        }
     } else {
         SealKey::File(credential())
     };
-    let (mut server, _) = ControlServer::start(
-        &config(&arguments, seal, String::new()),
-        fresh_cluster_id()?,
-        Registry::built_in(),
-    )?;
-    let record = channel::cluster(server.plane())?
-        .context("this server has begun no cluster: begin one with `bastide up`")?;
-    // The host that began the cluster joined it first, so its address is the plan's first.
-    let own = record
-        .plan
-        .slot(0)
-        .context("the address plan holds no node")?
-        .0;
-    let listen = Listen {
-        channel: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, ports::CHANNEL))],
-        api: vec![
-            SocketAddr::from((Ipv4Addr::LOCALHOST, ports::API)),
-            SocketAddr::from((own, ports::API)),
-        ],
+    ensure!(
+        arguments.state.join(STORE).exists(),
+        "this server has begun no cluster: begin one with `bastide up`"
+    );
+    let crew = ControllerCrew::new(Some(arguments.state.join(KEPT)), Box::new(listens_at));
+    let config = GateConfig {
+        server: config(&arguments, seal, String::new()),
+        cluster: fresh_cluster_id()?,
+        registry: Registry::built_in,
     };
-    channel::open(&mut server, &listen).await?;
+    let mut server = Gatehouse::start(config, Box::new(crew)).await?;
+    server.listen_here(&arguments.state.join(SOCKET))?;
     let stop = CancellationToken::new();
     let ends = async {
         tokio::select! {
@@ -232,6 +271,19 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     let ended = until_told_to_end(ends, stop.clone()).await;
     server.stop().await;
     ended
+}
+
+/// Returns where a controller listens.
+fn listens_at(record: &ClusterRecord) -> Option<Listen> {
+    // The host that began the cluster joined it first, so its address is the plan's first.
+    let own = record.plan.slot(0)?.0;
+    Some(Listen {
+        channel: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, ports::CHANNEL))],
+        api: vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, ports::API)),
+            SocketAddr::from((own, ports::API)),
+        ],
+    })
 }
 
 /// Takes the server's folder. A server that was killed may take a moment to end.
@@ -255,14 +307,19 @@ async fn take(path: &Path) -> anyhow::Result<lock::Lock> {
 async fn begin(arguments: &Server) -> anyhow::Result<()> {
     let asked: Bootstrap = serde_json::from_reader(std::io::stdin().take(HANDOVER_BYTES_MAX))
         .context("the request cannot be read")?;
-    let key = Secret::new(asked.seal_key);
-    let seal = SealKey::Given(seal_key(key.expose())?);
-    let (server, root) = ControlServer::start(
-        &config(arguments, seal, asked.name.to_string()),
-        fresh_cluster_id()?,
-        Registry::built_in(),
-    )?;
-    let root = root.context("this server's store exists already")?;
+    let (cluster, registry) = (fresh_cluster_id()?, Registry::built_in());
+    let (server, root, shares) = if let Some(key) = asked.seal_key.map(Secret::new) {
+        let seal = SealKey::Given(seal_key(key.expose())?);
+        let config = config(arguments, seal, asked.name.to_string());
+        let (server, root) = ControlServer::start(&config, cluster, registry)?;
+        let root = root.context("this server's store exists already")?;
+        (server, root, Vec::new())
+    } else {
+        let sharing = asked.sharing.context("the request names no seal")?;
+        let config = config(arguments, SealKey::Absent, asked.name.to_string());
+        let (server, made) = ControlServer::start_shared(&config, cluster, registry, sharing)?;
+        (server, made.root, made.shares)
+    };
     let begun = channel::begin(
         server.plane(),
         Begin {
@@ -278,6 +335,10 @@ async fn begin(arguments: &Server) -> anyhow::Result<()> {
         token: root.expose().clone(),
         ca: begun.ca,
         ticket: begun.ticket.expose().clone(),
+        shares: shares
+            .iter()
+            .map(|share| BASE64.encode(share.expose()))
+            .collect(),
     };
     let text = Secret::new(serde_json::to_string(&answer).context("could not encode the answer")?);
     server.stop().await;

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::paths;
-use crate::verbs::{agent_socket, operator};
+use crate::verbs::{agent_socket, operator, sealing};
 
 /// This program, by a link that leads to it whatever folders are in between: the server's user may not
 /// enter all of those that root may.
@@ -28,6 +28,18 @@ pub const USER: &str = "bastide";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a daemon may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether people have opened the server.
+const OPEN_EVERY: Duration = Duration::from_millis(200);
+
+/// What a control plane that answers says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// It serves.
+    Open,
+    /// It waits for shares.
+    Sealed,
+}
 
 /// The daemons that this command started.
 pub struct Running {
@@ -48,8 +60,13 @@ impl Running {
 
     /// Starts the server.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
+        // Without a key file the server is sealed by shares: systemd starts no unit whose credential
+        // is missing.
+        let has_key = Path::new(paths::SEAL_KEY).exists();
         if !self.foreground {
-            return start_unit(SERVER_UNIT_NAME, SERVER_UNIT).await;
+            let credential = |line: &&str| has_key || !line.starts_with("LoadCredential=");
+            let unit: Vec<_> = SERVER_UNIT.lines().filter(credential).collect();
+            return start_unit(SERVER_UNIT_NAME, &(unit.join("\n") + "\n")).await;
         }
         let own = std::process::id().to_string();
         let mut child = server_command(&["server", "--handover", "--attached", &own])?
@@ -58,8 +75,13 @@ impl Running {
             .kill_on_drop(true)
             .spawn()
             .context("could not start the server")?;
-        let seal = KeyFileSeal::open(Path::new(paths::SEAL_KEY))?;
-        let key = Secret::new(BASE64.encode(seal.key().expose()).into_bytes());
+        let key = if has_key {
+            let seal = KeyFileSeal::open(Path::new(paths::SEAL_KEY))?;
+            BASE64.encode(seal.key().expose()).into_bytes()
+        } else {
+            Vec::new()
+        };
+        let key = Secret::new(key);
         give(&mut child, key.expose())
             .await
             .context("could not hand the server its seal key")?;
@@ -101,19 +123,33 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until the control plane of this host answers.
-    pub async fn wait_for_server(&mut self, within: Duration) -> anyhow::Result<()> {
+    /// Waits until the control plane of this host answers, or says that it is sealed.
+    pub async fn wait_for_server(&mut self, within: Duration) -> anyhow::Result<Ready> {
         let began = Instant::now();
         loop {
+            if sealing::is_sealed().await == Some(true) {
+                return Ok(Ready::Sealed);
+            }
             let client = operator::client()?;
             let looked_up = client.call("GET", "/v1/auth/token/lookup-self", None).await;
-            let Err(error) = looked_up else { return Ok(()) };
+            let Err(error) = looked_up else {
+                return Ok(Ready::Open);
+            };
             ensure_runs("server", self.server.as_mut())?;
             if within < began.elapsed() {
                 return Err(anyhow::Error::new(error).context("the server does not answer"));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until people have opened a sealed control plane.
+    pub async fn wait_until_open(&mut self) -> anyhow::Result<()> {
+        while sealing::is_sealed().await != Some(false) {
+            ensure_runs("server", self.server.as_mut())?;
+            tokio::time::sleep(OPEN_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Waits until the agent of this host is a node.

@@ -9,7 +9,8 @@ use bastide_api::AddressPlan;
 
 use crate::cli::{NodeArgs, Up};
 use crate::exit::{Exit, Failure};
-use crate::verbs::{agent_socket, serve, services, ticket};
+use crate::verbs::services::Ready;
+use crate::verbs::{agent_socket, sealing, serve, services, ticket};
 use crate::{output, paths, privilege};
 
 /// How long the control plane and the agent may take to answer.
@@ -25,7 +26,8 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
         None
     } else {
         services::check_range_is_free(&plan)?;
-        let answer = serve::bootstrap(&arguments, &node, plan).await?;
+        let answer = serve::bootstrap(&arguments, &node, plan, None).await?;
+        serve::settle()?;
         output::note(format!(
             "cluster `{}` begins on this host",
             arguments.cluster
@@ -34,13 +36,24 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
     };
     let mut running = services::Running::new(arguments.node.foreground);
     running.start_server().await?;
-    running.wait_for_server(READY_WITHIN).await?;
+    let mut ready = running.wait_for_server(READY_WITHIN).await?;
+    if ready == Ready::Sealed {
+        sealing::note_sealed().await?;
+        // After `init` this host's own agent has yet to join, which takes an open server.
+        if Path::new(paths::AGENT_HANDOVER).exists() {
+            running.wait_until_open().await?;
+            ready = Ready::Open;
+        }
+    }
     let handover = first.map(|first| Handover {
         ticket: first.ticket,
         node,
     });
     running.start_agent(handover).await?;
     running.wait_for_agent(READY_WITHIN).await?;
+    if ready == Ready::Sealed {
+        return running.wait().await;
+    }
     let ticket = ticket::create(60).await?;
     let status = agent_socket::status().await?;
     output::note(format!(
@@ -91,7 +104,8 @@ pub fn settings(arguments: &NodeArgs) -> anyhow::Result<NodeSettings> {
     })
 }
 
-fn plan(arguments: &Up) -> anyhow::Result<AddressPlan> {
+/// Returns the address plan that was asked for.
+pub fn plan(arguments: &Up) -> anyhow::Result<AddressPlan> {
     let mut plan = AddressPlan::default();
     if let Some(mesh) = arguments.mesh {
         plan.mesh = mesh;

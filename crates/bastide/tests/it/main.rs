@@ -13,6 +13,7 @@ mod killed;
 mod networks;
 mod ports;
 mod restart;
+mod sealed;
 mod secrets;
 mod site;
 mod timing;

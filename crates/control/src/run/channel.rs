@@ -57,6 +57,8 @@ const BACKLOG: u32 = 1024;
 /// How often it is looked whether certificates are to be renewed. Timers stand still while the host is
 /// suspended, and know nothing of a clock that was set.
 const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long this host's own ticket is good.
+const OWN_TICKET_TTL: &str = "720h";
 /// How long until a certificate that could not be renewed is tried again.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
@@ -214,7 +216,8 @@ pub async fn own_ticket(
     node: NodeId,
     name: &NodeName,
 ) -> Result<Secret<String>, ControllerError> {
-    let asked = fields(json!({ "node": node, "name": name }));
+    // It lies with this host alone, and the host may be started much later.
+    let asked = fields(json!({ "node": node, "name": name, "ttl": OWN_TICKET_TTL }));
     let made = plane
         .ask(Operation::Update, "auth/join/tickets", asked)
         .await

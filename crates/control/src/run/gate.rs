@@ -17,7 +17,7 @@ mod keeper;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ pub enum OpenError {
     #[error("could not listen on `{path}`")]
     Socket {
         /// Its path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The cause.
         #[source]
         source: std::io::Error,
@@ -259,6 +259,7 @@ pub struct Gatehouse {
     gate: Gate,
     tasks: TaskGroup,
     broken: watch::Receiver<bool>,
+    socket: Option<PathBuf>,
 }
 
 impl Gatehouse {
@@ -279,6 +280,7 @@ impl Gatehouse {
             gate,
             tasks,
             broken,
+            socket: None,
         })
     }
 
@@ -323,6 +325,7 @@ impl Gatehouse {
             path: path.to_owned(),
             source,
         })?;
+        self.socket = Some(path.to_owned());
         let (front, stop) = (Front::Gate(self.gate.clone()), self.tasks.stop_token());
         self.tasks.spawn("socket", async move {
             listen::serve_here(listener, front, stop).await;
@@ -341,6 +344,10 @@ impl Gatehouse {
 
     /// Stops: accepts nothing new, lets open requests end within seconds, closes store and audit file.
     pub async fn stop(self) {
+        if let Some(socket) = &self.socket {
+            // One that stays is replaced by the next server.
+            let _ = std::fs::remove_file(socket);
+        }
         let by = Instant::now() + Duration::from_secs(SHUTDOWN_SECS_MAX);
         let (failed, aborted) = self.tasks.shutdown(by).await;
         if let Some(error) = failed {

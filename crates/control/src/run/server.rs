@@ -37,6 +37,8 @@ use crate::run::writer::{self, WriterError};
 
 /// The version of Vault's API that clients are told.
 pub const VAULT_VERSION: &str = "1.18.3";
+/// What a seal is called whose key people hold shares of.
+pub(crate) const BY_SHARES: &str = "shamir";
 /// How long the server's tasks may take to end: longer than a listener's open connections.
 const SHUTDOWN_SECS_MAX: u64 = 10;
 /// The name of the store's file in the data folder.
@@ -326,7 +328,7 @@ impl Server {
     ) -> Result<(Self, Made), StartError> {
         let store = open_store(config)?;
         let (barrier, made) = initialise_shared(&*store, sharing, cluster)?;
-        let server = on_open_store(store, barrier, registry, config, "shamir")?;
+        let server = on_open_store(store, barrier, registry, config, BY_SHARES)?;
         Ok((server, made))
     }
 

@@ -28,6 +28,7 @@ use super::{ControllerError, Listen, fields, refused, text};
 use crate::core::engines::mesh::CERTIFICATE_LIFE;
 use crate::core::request::Operation;
 use crate::run::plane::Plane;
+use crate::run::server::BY_SHARES;
 
 /// The controller's two certificates: that of the channel names nothing but ids, that of the API
 /// its addresses as well, for clients that look for them. Before the first ones are made no
@@ -68,7 +69,10 @@ impl Certificates {
         let channel = certified(plane, node, &[]).await?;
         let api = certified(plane, node, &names).await?;
         let expires = channel.expires.min(api.expires);
-        if let Some(path) = &self.kept {
+        // A server that a key file opens needs none, because it does not start sealed.
+        if let Some(path) = &self.kept
+            && plane.server().seal == BY_SHARES
+        {
             let kept = Kept {
                 format: Kept::FORMAT,
                 listen: listen.clone(),

@@ -175,7 +175,7 @@ impl Keeper {
     /// Starts plane and crew on an open barrier, and lets requests in.
     async fn open(&mut self, barrier: Arc<Unsealed>, gate: &Gate) -> Result<(), OpenError> {
         let seal = match self.kind {
-            Some(SealKind::Shares(_)) => "shamir",
+            Some(SealKind::Shares(_)) => server::BY_SHARES,
             _ => "key-file",
         };
         let held = Arc::downgrade(&barrier);
