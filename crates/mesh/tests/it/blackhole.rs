@@ -23,9 +23,9 @@ const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 98, 2, 2);
 /// Lets a router drop what is longer than this, as IP packets, both ways.
 fn swallow(router: &Namespace, longest: usize) {
     let rules = format!(
-        "table ip hole
-        delete table ip hole
-        table ip hole {{
+        "table inet hole
+        delete table inet hole
+        table inet hole {{
             chain forward {{
                 type filter hook forward priority -10;
                 meta length > {longest} counter drop
@@ -37,7 +37,7 @@ fn swallow(router: &Namespace, longest: usize) {
 
 /// How many packets it has dropped.
 fn swallowed(router: &Namespace) -> u64 {
-    let text = namespace::within(&[router], || nft::list("ip hole").unwrap().unwrap()).unwrap();
+    let text = namespace::within(&[router], || nft::list("inet hole").unwrap().unwrap()).unwrap();
     let words: Vec<&str> = text.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "packets").unwrap();
     words[at + 1].parse().unwrap()
@@ -50,8 +50,12 @@ fn arrives(from: &Namespace, to: &Namespace, address: IpAddr, length: usize) -> 
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let to = server.local_addr().unwrap();
-    let client = namespace::within(&[from], || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
-    client.send_to(&vec![0; length - 28], to).unwrap();
+    let (any, headers) = match address {
+        IpAddr::V4(_) => ("0.0.0.0:0", 28),
+        IpAddr::V6(_) => ("[::]:0", 48),
+    };
+    let client = namespace::within(&[from], || UdpSocket::bind(any).unwrap()).unwrap();
+    client.send_to(&vec![0; length - headers], to).unwrap();
     server.recv(&mut [0; 2000]).is_ok()
 }
 
@@ -189,4 +193,61 @@ fn tcp_goes_on_over_a_router_that_swallows_long_datagrams() {
             drop(following);
         });
     }
+}
+
+/// A host or router that needs no time to see whether an address of IPv6 is its alone.
+fn host_v6() -> Namespace {
+    let settings = [
+        ("net/ipv6/conf/all/accept_dad", "0"),
+        ("net/ipv6/conf/default/accept_dad", "0"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+    ];
+    let set = || settings.map(|(name, value)| sysctl::write(name, value).unwrap());
+    Namespace::new_network(set).unwrap().0
+}
+
+#[test]
+fn a_line_of_1492_bytes_is_in_the_way_over_ipv6_and_tcp_goes_on() {
+    if !can_run(&["nft", "ip"]) {
+        return;
+    }
+    let router = host_v6();
+    let mut hosts = Vec::new();
+    for place in [1, 2] {
+        let host = host_v6();
+        let cable = format!("to{place}");
+        let (near, mut far) = (VethEnd::new(&cable), VethEnd::new("up0"));
+        far.network = Some(host.as_fd());
+        let mut socket = netlink::Socket::open_in(&router).unwrap();
+        socket.add_veth(&near, &far).unwrap();
+        set_up(&router, &cable, &[&format!("2001:db8:{place}::1/64")]);
+        set_up(&host, "up0", &[&format!("2001:db8:{place}::2/64")]);
+        let mut socket = netlink::Socket::open_in(&host).unwrap();
+        let gateway = format!("2001:db8:{place}::1").parse().unwrap();
+        let everywhere = "::/0".parse().unwrap();
+        socket
+            .replace_route(&Route::via(everywhere, gateway))
+            .unwrap();
+        no_trains(&host);
+        hosts.push(host);
+    }
+    swallow(&router, 1492);
+    let outside = "2001:db8:2::2".parse().unwrap();
+    assert!(arrives(&hosts[0], &hosts[1], outside, 1492));
+    assert!(!arrives(&hosts[0], &hosts[1], outside, 1493));
+    let two = Peer::start(hosts.pop().unwrap(), 2, false);
+    let one = Peer::start(hosts.pop().unwrap(), 1, false);
+    for peer in [&one, &two] {
+        wait_for("an address", || !peer.mesh.endpoints().borrow().is_empty());
+    }
+    introduce(&[&one, &two]);
+    one.reach(&two);
+    wait_for("both ends know what gets through", || {
+        one.reach(&two);
+        one.mesh.paths()[&id(2)].mtu == Some(1408) && two.mesh.paths()[&id(1)].mtu == Some(1408)
+    });
+    follow(&one, 2, &[]);
+    follow(&two, 1, &[]);
+    megabyte_both_ways(&one.host, &two.host, IpAddr::V4(address(2)));
+    assert!(swallowed(&router) > 0);
 }
