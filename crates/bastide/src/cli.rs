@@ -287,6 +287,23 @@ pub enum LabVerb {
         /// The link: `node/interface`
         link: String,
     },
+    /// Let a node drop packets that it forwards or sends, as bad networks do, instead of those that it
+    /// dropped before; without options it drops nothing any more
+    Fault {
+        /// The lab's file
+        file: PathBuf,
+        /// The node, a router for example
+        node: String,
+        /// Drop IP packets longer than so many bytes
+        #[arg(long)]
+        longer_than: Option<u16>,
+        /// Drop so many of a hundred, at random
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+        lose: Option<u8>,
+        /// Only those to this address: one way
+        #[arg(long)]
+        to: Option<IpAddr>,
+    },
     /// Show the nodes of a lab
     Status {
         /// The lab's file

@@ -1,5 +1,6 @@
 //! What a lab is, decided without touching the kernel.
 
+pub mod fault;
 pub mod file;
 pub mod frame;
 pub mod nat;

@@ -23,6 +23,7 @@ pub mod core;
 pub mod fuzz;
 pub mod run;
 
+pub use core::fault::{Fault, Which};
 pub use core::file::ParseError;
 pub use core::plan::Plan;
 pub use core::tally::{Canary, Counts, Filters};

@@ -1,11 +1,12 @@
 //! `bastide lab`: virtual networks on this machine.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use bastide_lab::run::{init_main, supervisor_main};
-use bastide_lab::{Lab, Options, Plan};
+use bastide_lab::{Fault, Lab, Options, Plan, Which};
 use bastide_linux::file;
 use bastide_linux::spawn::Command;
 
@@ -47,6 +48,13 @@ pub fn run(verb: LabVerb) -> anyhow::Result<ExitCode> {
         } => return exec(&file, &node, &command),
         LabVerb::Cut { file, link } => attach(&file)?.cut(&link)?,
         LabVerb::Heal { file, link } => attach(&file)?.heal(&link)?,
+        LabVerb::Fault {
+            file,
+            node,
+            longer_than,
+            lose,
+            to,
+        } => attach(&file)?.fault(&node, &faults(longer_than, lose, to))?,
         LabVerb::Status { file, format } => {
             let status = attach(&file)?.status()?;
             if format.json {
@@ -70,6 +78,16 @@ pub fn run(verb: LabVerb) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The faults that were asked for: nothing but an address is all that goes there.
+fn faults(longer_than: Option<u16>, lose: Option<u8>, to: Option<IpAddr>) -> Vec<Fault> {
+    let longer = longer_than.map(Which::LongerThan);
+    let mut which: Vec<Which> = longer.into_iter().chain(lose.map(Which::Percent)).collect();
+    if which.is_empty() && to.is_some() {
+        which.push(Which::All);
+    }
+    which.into_iter().map(|which| Fault { which, to }).collect()
 }
 
 /// Runs a part of a lab, which this program started itself as.

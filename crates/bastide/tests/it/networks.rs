@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bastide_api::paths::{PathAnswer, PathChange, PathReason, RelayState};
 use bastide_api::v1::PathKind;
+use bastide_lab::{Fault, Which};
 
 use crate::site::{SOON, Site, can_run, until};
 
@@ -254,9 +255,11 @@ fn udp_is_blocked_one_way(site: &Site) {
         matches!(path(site, "boreas", "delos"), Some(PathKind::Direct { .. }))
     });
     let pulse = Pulse::start(site, "boreas", "delos");
-    let block = "nft -f - <<E\ntable ip oneway { chain forward { type filter hook forward priority -10; \
-                 ip daddr 203.0.113.40 udp dport 51820 counter drop; }; }\nE";
-    site.run("home-router", block);
+    let fault = Fault {
+        which: Which::All,
+        to: Some(IpAddr::from([203, 0, 113, 40])),
+    };
+    site.lab().fault("home-router", &[fault]).unwrap();
     let begun = Instant::now();
     let gap = pulse.recovery(begun);
     eprintln!("blocked one way: {gap:?}");
@@ -265,12 +268,8 @@ fn udp_is_blocked_one_way(site: &Site) {
         path(site, "boreas", "delos"),
         Some(PathKind::Relayed { .. })
     ));
-    let dropped = site.run("home-router", "nft list table ip oneway");
-    assert!(
-        dropped.contains("packets") && !dropped.contains("packets 0 "),
-        "{dropped}"
-    );
-    site.run("home-router", "nft delete table ip oneway");
+    assert!(site.lab().dropped("home-router").unwrap() > 0);
+    site.lab().fault("home-router", &[]).unwrap();
 }
 
 /// It is away for longer than anybody is patient.
@@ -348,16 +347,14 @@ fn a_host_that_moves_and_a_router_that_swallows_long_datagrams_stop_nothing_for_
         let fact = |from, to| site.node(from, to).and_then(|node| node.path);
         fact("boreas", "atlas").and_then(|fact| fact.mtu) == Some(1420)
     });
-    let swallow = "nft -f - <<E\ntable ip hole { chain forward { type filter hook forward priority -10; \
-                   meta length > 1280 counter drop; }; }\nE";
-    site.run("home-router", swallow);
+    let fault = Fault {
+        which: Which::LongerThan(1280),
+        to: None,
+    };
+    site.lab().fault("home-router", &[fault]).unwrap();
     let took = megabyte(&site, "boreas", "atlas");
     eprintln!("swallows above 1280: a megabyte both ways after {took:?}");
-    let dropped = site.run("home-router", "nft list table ip hole");
-    assert!(
-        dropped.contains("packets") && !dropped.contains("packets 0 "),
-        "{dropped}"
-    );
+    assert!(site.lab().dropped("home-router").unwrap() > 0);
     let node = site.node("boreas", "atlas").unwrap();
     assert_eq!(node.path.as_ref().unwrap().mtu, Some(1216));
     assert!(

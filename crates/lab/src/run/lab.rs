@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bastide_linux::cgroup::{GroupError, Hierarchies};
 use bastide_linux::namespace::{self, Kind, Namespace, NamespaceError};
 use bastide_linux::netlink::{Link, NetlinkError, Socket};
+use bastide_linux::nft::{self, NftError};
 use bastide_linux::spawn::{Child, Command, Signal, SpawnError, Stdio};
 
 use super::GROUP_PREFIX;
@@ -21,6 +22,7 @@ use super::control::{Answer, Connection, Request, Status};
 use super::process::{Output, Process, lock};
 use super::state::{Removed, State, StateError};
 use super::supervisor::{CONTROL_FD, FILE_FD, LIFE_FD, LOCK_FD, READY_FD};
+use crate::core::fault::{self, Fault};
 use crate::core::file::ParseError;
 use crate::core::plan::{Plan, Role};
 use crate::core::tally::Filters;
@@ -96,6 +98,9 @@ pub enum LabError {
     /// A node's network could not be looked at.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// A fault could not be set or looked at.
+    #[error(transparent)]
+    Fault(#[from] NftError),
     /// A capture could not begin.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -321,6 +326,21 @@ impl Lab {
             link: link.to_owned(),
         })
         .map(drop)
+    }
+
+    /// Makes a node drop packets, instead of those that it dropped before. With none it drops nothing
+    /// any more.
+    pub fn fault(&self, node: &str, faults: &[Fault]) -> Result<(), LabError> {
+        Ok(nft::apply_in(
+            &self.network(node)?,
+            &fault::ruleset(faults),
+        )?)
+    }
+
+    /// Returns how many packets a node has dropped since its faults were set.
+    pub fn dropped(&self, node: &str) -> Result<u64, LabError> {
+        let listing = self.within(node, || nft::list(fault::TABLE))??;
+        Ok(fault::dropped(&listing.unwrap_or_default()))
     }
 
     /// Counts the frames on an interface of a node, from now on.

@@ -1,8 +1,9 @@
 //! Links that are cut and healed, and what is seen on them.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
-use bastide_lab::{Canary, Filters, Lab};
+use bastide_lab::{Canary, Fault, Filters, Lab, Which};
 
 use crate::support::{Root, SOON, THREE_SITES, can_run, run, sh};
 
@@ -135,4 +136,54 @@ fn waiting_for_what_does_not_come_ends() {
             .starts_with("it was not seen on the wire within 20 ms"),
         "{error}"
     );
+}
+
+#[test]
+fn a_faulty_router_loses_what_it_is_told_to_one_way_and_says_nothing() {
+    if !can_run(&["nft"]) {
+        return;
+    }
+    let root = Root::new();
+    let lab = root.up(THREE_SITES);
+    let atlas = socket(&lab, "atlas", "203.0.113.10:4000");
+    let boreas = socket(&lab, "boreas", "192.168.1.10:4000");
+    let to_atlas: SocketAddr = "203.0.113.10:4000".parse().unwrap();
+    let mut bytes = [0; 2000];
+    // Opens the router's NAT for what comes back.
+    boreas.send_to(b"hello", to_atlas).unwrap();
+    let (_, to_boreas) = atlas.recv_from(&mut bytes).unwrap();
+    let fault = |which, to| lab.fault("home-router", &[Fault { which, to }]).unwrap();
+    // Sends so many of this length to atlas; returns how many arrive when each has arrived or was
+    // dropped.
+    atlas
+        .set_read_timeout(Some(Duration::from_millis(10)))
+        .unwrap();
+    let mut arrive = |count: u64, len: usize| {
+        let deadline = Instant::now() + SOON;
+        for _ in 0..count {
+            boreas.send_to(&vec![0; len], to_atlas).unwrap();
+        }
+        let mut arrived = 0;
+        while arrived + lab.dropped("home-router").unwrap() < count {
+            while atlas.recv_from(&mut bytes).is_ok() {
+                arrived += 1;
+            }
+            assert!(Instant::now() < deadline, "{arrived} of {count}");
+        }
+        arrived
+    };
+    fault(Which::LongerThan(1280), None);
+    assert_eq!(arrive(3, 1252), 3);
+    assert_eq!(arrive(3, 1253), 0);
+    fault(Which::Percent(50), None);
+    let arrived = arrive(200, 100);
+    assert!((50..150).contains(&arrived), "{arrived} of 200");
+    fault(Which::All, Some(to_atlas.ip()));
+    assert_eq!(arrive(3, 100), 0);
+    // The other way is whole.
+    atlas.send_to(b"back", to_boreas).unwrap();
+    assert_eq!(boreas.recv(&mut [0; 10]).unwrap(), 4);
+    lab.fault("home-router", &[]).unwrap();
+    assert_eq!(arrive(3, 1400), 3);
+    assert!(lab.fault("nobody", &[]).is_err());
 }
