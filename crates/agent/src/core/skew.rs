@@ -25,9 +25,9 @@ pub fn trouble(skew: Skew) -> Option<String> {
 
 fn shown(seconds: u64) -> String {
     if DAYS_FROM <= seconds {
-        format!("{} days", seconds / 86_400)
+        format!("{} days", (seconds + 43_200) / 86_400)
     } else {
-        format!("{} min", seconds / 60)
+        format!("{} min", (seconds + 30) / 60)
     }
 }
 

@@ -169,7 +169,7 @@ impl Agent {
         let settings = member.settings();
         let mesh = start_mesh(&state, &member, &ledger).await?;
         let mut tasks = TaskGroup::new();
-        let first = follow::first_picture(&state, &member)?;
+        let first = follow::first_picture(&state, &member);
         let zone = Zone::build(&first.view, &first.facts, &BTreeSet::new());
         let (zone, _) = watch::channel(Arc::new(zone));
         let (pictures_sender, pictures) = watch::channel(first);

@@ -73,10 +73,9 @@ pub async fn examine(doctor: &Doctor) -> Result<Vec<Check>, MembershipError> {
         || doctor.engine.clone(),
         |(_, member)| member.settings().engine,
     );
-    let view = match &member {
-        Some((state, member)) => Some(follow::first_picture(state, member)?.view),
-        None => None,
-    };
+    let view = member
+        .as_ref()
+        .map(|(state, member)| follow::first_picture(state, member).view);
     let node = async {
         match (&member, &view) {
             (Some((_, member)), Some(view)) => Some(node(doctor, member, view).await),

@@ -9,7 +9,7 @@ use bastide_client::{ClientError, FollowError, Followed, ViewFollower};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::membership::{Member, MembershipError};
+use super::membership::Member;
 use super::state::{SignedView, StateDir};
 use crate::core::schedule::retry_after;
 
@@ -26,35 +26,52 @@ pub struct Picture {
     pub refused: Option<String>,
 }
 
-/// What this host knows before a controller has answered: the view on disk, if its signature is
+/// What this host knows before a controller has answered: the newest view on disk whose signature is
 /// good, else what it was told when it joined.
-pub fn first_picture(state: &StateDir, member: &Member) -> Result<Picture, MembershipError> {
+pub fn first_picture(state: &StateDir, member: &Member) -> Picture {
     let answer = member.answer();
-    let stored = state.view()?.and_then(|stored| {
-        let (cluster, key) = (answer.cluster.id, answer.view_key);
-        match ViewFollower::with_view(cluster, key, stored.entries, &stored.signature) {
-            Ok(follower) => follower
-                .view()
-                .and_then(|entries| View::parse(entries).ok()),
-            Err(error) => {
-                warn!(%error, "the view on disk is not believed");
-                None
-            }
+    let follower = known(state, member);
+    let stored = follower
+        .view()
+        .and_then(|entries| View::parse(entries).ok());
+    let view = stored.unwrap_or_else(|| {
+        info!("no view is on disk: this node knows itself, until a controller answers");
+        View {
+            revision: Revision::default(),
+            cluster: ClusterRecord::clone(&answer.cluster),
+            nodes: BTreeMap::from([(answer.node.id, answer.node.clone())]),
+            stacks: BTreeMap::new(),
+            joins: BTreeMap::new(),
         }
     });
-    let view = stored.unwrap_or_else(|| View {
-        revision: Revision::default(),
-        cluster: ClusterRecord::clone(&answer.cluster),
-        nodes: BTreeMap::from([(answer.node.id, answer.node.clone())]),
-        stacks: BTreeMap::new(),
-        joins: BTreeMap::new(),
-    });
-    Ok(Picture {
+    Picture {
         view: Arc::new(view),
         facts: Arc::default(),
         connected: false,
         refused: None,
-    })
+    }
+}
+
+/// Begins with the newest view on disk that can be read, and whose signature is good.
+fn known(state: &StateDir, member: &Member) -> ViewFollower {
+    let answer = member.answer();
+    let (cluster, key) = (answer.cluster.id, answer.view_key);
+    for (path, stored) in state.views() {
+        let why = match stored {
+            Ok(SignedView { entries, signature }) => {
+                match ViewFollower::with_view(cluster, key, entries, &signature) {
+                    Ok(follower) => return follower,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => match std::error::Error::source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        };
+        warn!(path = %path.display(), %why, "a view on disk is not believed");
+    }
+    ViewFollower::new(cluster, key)
 }
 
 /// Why one watch ended.
@@ -70,14 +87,7 @@ enum Ended {
 
 /// Follows the controllers until dropped. A silent control plane changes nothing but `connected`.
 pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Picture>) {
-    let answer = member.answer();
-    let (cluster, key) = (answer.cluster.id, answer.view_key);
-    let mut follower = ViewFollower::new(cluster, key);
-    if let Ok(Some(stored)) = state.view()
-        && let Ok(known) = ViewFollower::with_view(cluster, key, stored.entries, &stored.signature)
-    {
-        follower = known;
-    }
+    let mut follower = known(&state, &member);
     let mut attempt = 0;
     loop {
         follower.restart();

@@ -21,6 +21,7 @@ const WIREGUARD: &str = "wireguard.key";
 const DISCOVERY: &str = "discovery.key";
 const MEMBERSHIP: &str = "membership.json";
 const VIEW: &str = "view.json";
+const VIEW_BEFORE: &str = "view.before.json";
 const JOURNAL: &str = "journal";
 const OLD_JOURNAL: &str = "journal.json";
 /// Held by the agent that uses the folder.
@@ -167,13 +168,26 @@ impl StateDir {
         self.write_json(MEMBERSHIP, membership)
     }
 
-    /// The last view.
-    pub fn view(&self) -> Result<Option<SignedView>, StateError> {
-        self.read_json(VIEW)
+    /// The last views that were stored, the newest first. Each may be damaged, or none may be there.
+    pub fn views(&self) -> impl Iterator<Item = (PathBuf, Result<SignedView, StateError>)> {
+        [VIEW, VIEW_BEFORE].into_iter().filter_map(|name| {
+            let read = self.read_json(name).transpose()?;
+            Some((self.path.join(name), read))
+        })
     }
 
-    /// Stores the last view.
+    /// Stores the last view, and keeps the one before it for the case that it cannot be read back.
     pub fn save_view(&self, view: &SignedView) -> Result<(), StateError> {
+        let (path, before) = (self.path.join(VIEW), self.path.join(VIEW_BEFORE));
+        match std::fs::rename(path, &before) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StateError::Write {
+                    path: before,
+                    source,
+                });
+            }
+            _ => {}
+        }
         self.write_json(VIEW, view)
     }
 

@@ -1,13 +1,27 @@
-//! Clocks that tests set, for a process each.
+//! Clocks that tests set, for some processes each.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::site::Folder;
+use bastide_linux::spawn::Command;
+
+use crate::site::{ATLAS, Folder, Site, Started, bastide, skip, until};
 
 /// An hour in milliseconds.
 pub const HOUR_MS: i64 = 3_600_000;
+/// A year in milliseconds.
+pub const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
+
+/// Tells whether the program obeys clocks that tests set.
+pub fn can_set_clocks() -> bool {
+    if !cfg!(feature = "clock-shift") {
+        skip("the feature clock-shift, which `cargo xtask test` builds with,");
+    }
+    cfg!(feature = "clock-shift")
+}
 
 /// What the clocks of some processes show, more or less than the host's. A change is seen at once.
 pub struct TestClock {
@@ -43,9 +57,55 @@ impl TestClock {
         &self.path
     }
 
+    /// A command of the program, by this clock.
+    pub fn bastide(&self, words: &[&str]) -> Command {
+        let mut command = bastide(words);
+        command.env(Self::VARIABLE, &self.path);
+        command
+    }
+
+    /// `bastide up` on atlas, by this clock; returns when it has given a ticket.
+    pub fn up(&self, site: &mut Site) -> Started {
+        let words = ["up", "--foreground", "--cluster", "test", "--public", ATLAS];
+        let command = self.bastide(&[&words[..], &["--site", "cloud"]].concat());
+        let started = site.start("atlas", command, "");
+        started.line("a ticket");
+        started
+    }
+
+    /// `bastide join -` on a host, by this clock; returns when the host is a node.
+    pub fn join(&self, site: &mut Site, host: &str, options: &[&str]) -> Started {
+        let ticket = site.bastide("atlas", &["ticket"]);
+        let words = ["join", "-", "--foreground", "--site", host];
+        let command = self.bastide(&[&words[..], options].concat());
+        let started = site.start(host, command, &ticket);
+        until("the new node", || site.status(host).is_some());
+        started
+    }
+
+    /// The agent of a host that is a node, by this clock; returns when it answers.
+    pub fn agent(&self, site: &mut Site, host: &str) -> Started {
+        let started = site.start(host, self.bastide(&["agent"]), "");
+        until("the agent", || site.status(host).is_some());
+        started
+    }
+
     /// Sets the wall clock to this much more than the time that has passed.
     pub fn set_wall(&self, ahead_ms: i64) {
         self.wall_ms.set(ahead_ms);
+        self.write();
+    }
+
+    /// Lets time pass, on all clocks.
+    pub fn pass(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap();
+        self.passed_ms.set(self.passed_ms.get() + time);
+        self.write();
+    }
+
+    /// What starts from now on starts in another boot of its host.
+    pub fn boot_again(&self) {
+        self.boots.set(self.boots.get() + 1);
         self.write();
     }
 
@@ -54,9 +114,15 @@ impl TestClock {
             0 => "-".to_owned(),
             number => format!("boot-{number}"),
         };
-        let text = format!("{} {} {boot}\n", self.wall_ms.get(), self.passed_ms.get());
-        let beside = self.path.with_extension("new");
-        fs::write(&beside, text).unwrap();
-        fs::rename(&beside, &self.path).unwrap();
+        let text = format!("{} {} {boot}", self.wall_ms.get(), self.passed_ms.get());
+        // In place, and always as long: a host of the lab sees what is beneath its own files, and
+        // would keep a file that was replaced.
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .unwrap();
+        file.write_all(format!("{text:<80}").as_bytes()).unwrap();
     }
 }

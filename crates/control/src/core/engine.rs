@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastide_api::{NodeId, Secret, UnixTime};
+use bastide_api::{Secret, UnixTime};
 use bastide_store::{Key, KeyRange};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,8 +68,8 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
-    /// Whether a machine with a valid certificate is a member now. Asked of the mount `mesh/`.
-    fn admits(&self, _ctx: &mut Context<'_, '_>, _node: NodeId) -> Result<bool, Refusal> {
+    /// Whether a machine with a certificate of ours is a member now. Asked of the mount `mesh/`.
+    fn admits(&self, _ctx: &mut Context<'_, '_>, _machine: Identity) -> Result<bool, Refusal> {
         Ok(false)
     }
 }

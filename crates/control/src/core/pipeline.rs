@@ -380,7 +380,7 @@ fn admitted(
         peer: request.peer,
         path: request.path.as_str(),
     };
-    engine.admits(&mut ctx, identity.node())
+    engine.admits(&mut ctx, identity)
 }
 
 /// Calls the engine: nobody else does, and it takes the proof that the call is allowed.
@@ -423,6 +423,7 @@ pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Acl, Refusal> {
             let texts: &[&str] = match identity {
                 Identity::Node(_) => &[builtin::NODE],
                 Identity::Controller(_) => &[builtin::NODE, builtin::CONTROLLER],
+                Identity::Ended(_) => &[builtin::ENDED],
             };
             let values = BTreeMap::from([("node.id", identity.node().to_string())]);
             let parse = |text: &&str| ctx.world.registry.policies.parse(text);

@@ -46,13 +46,15 @@ pub enum Identity {
     Node(NodeId),
     /// A node that also runs the control plane.
     Controller(NodeId),
+    /// A node whose certificate has ended: it has proven its key, and may renew if it is a member.
+    Ended(NodeId),
 }
 
 impl Identity {
     /// Returns which node it is.
     pub fn node(self) -> NodeId {
         match self {
-            Self::Node(node) | Self::Controller(node) => node,
+            Self::Node(node) | Self::Controller(node) | Self::Ended(node) => node,
         }
     }
 }

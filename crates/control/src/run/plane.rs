@@ -88,6 +88,7 @@ impl Plane {
             Arc::clone(&store),
             Arc::clone(&barrier),
             audit,
+            clock.clone(),
             commits,
             broke,
         )?;
@@ -414,7 +415,7 @@ impl Plane {
     /// Ends what is due and sweeps what hangs on revoked tokens. Returns after how long to call it
     /// again, at most a second.
     pub async fn tend(&self) -> Duration {
-        let _ = self.0.jobs.try_send(Job::Tick(self.now()));
+        let _ = self.0.jobs.try_send(Job::Tick);
         for _ in 0..ATTEMPTS_MAX {
             let tended = {
                 let Ok(snapshot) = self.snapshot() else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bastide_api::{Revision, UnixTime};
+use bastide_linux::clock::Clock;
 use bastide_store::{Batch, Key, Op, OpenSnapshot, Store, StoreError, Unsealed};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,7 +24,7 @@ const GROUP_BYTES: usize = 2 << 20;
 pub const QUEUE_MAX: usize = 10 * GROUP_MAX;
 /// How often the audit file is made durable and the outbox trimmed.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How often the highest time seen is persisted.
+/// How often the highest time seen is persisted while nothing is written.
 const TIME_EVERY: Duration = Duration::from_secs(60);
 
 /// What the writer is asked for.
@@ -40,7 +41,7 @@ pub enum Job {
         done: oneshot::Sender<Result<Revision, WriteError>>,
     },
     /// A second has passed.
-    Tick(UnixTime),
+    Tick,
     /// Look after the audit file now: it was moved away.
     Reopen,
     /// Commit what came before this, and end.
@@ -51,7 +52,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Write { batch, .. } => batch.ops.iter().map(bytes_of).sum(),
-            Self::Tick(_) | Self::Reopen | Self::Stop => 0,
+            Self::Tick | Self::Reopen | Self::Stop => 0,
         }
     }
 }
@@ -115,6 +116,7 @@ pub struct Writer {
     barrier: Arc<Unsealed>,
     commits: watch::Sender<Revision>,
     audit: Option<Outbox>,
+    clock: Clock,
     /// How often the audit file is made durable and the outbox trimmed.
     sync_every: Duration,
     time_written: Option<Instant>,
@@ -145,6 +147,7 @@ impl Writer {
         store: Arc<dyn Store>,
         barrier: Arc<Unsealed>,
         audit: Option<AuditTo>,
+        clock: Clock,
         commits: watch::Sender<Revision>,
         broken: watch::Sender<bool>,
     ) -> Result<Self, WriterError> {
@@ -157,6 +160,7 @@ impl Writer {
             barrier,
             commits,
             audit,
+            clock,
             sync_every: SYNC_EVERY,
             time_written: None,
             broken,
@@ -235,11 +239,11 @@ impl Writer {
             Result<Revision, WriteError>,
         )>,
     ) -> Result<Revision, StoreError> {
-        let (mut now, mut reopens) = (None, false);
+        let (mut ticked, mut reopens) = (false, false);
         let mut writes = Vec::with_capacity(group.len());
         for job in group {
             match job {
-                Job::Tick(at) => now = Some(at),
+                Job::Tick => ticked = true,
                 Job::Reopen => reopens = true,
                 Job::Stop => {}
                 Job::Write {
@@ -251,7 +255,7 @@ impl Writer {
             }
         }
         let store = Arc::clone(&self.store);
-        let mut own = self.housekeeping(now, reopens);
+        let mut own = self.housekeeping(ticked, reopens, !writes.is_empty());
         if writes.is_empty() && own.ops.is_empty() {
             return Ok(store.revision());
         }
@@ -313,25 +317,26 @@ impl Writer {
         begun.commit()
     }
 
-    /// Looks after room and audit file at a tick, trims the outbox and persists the time.
-    fn housekeeping(&mut self, now: Option<UnixTime>, reopens: bool) -> Batch {
+    /// Looks after room and audit file at a tick, trims the outbox and persists the time, at a tick or
+    /// along with other writes: what was decided because something had ended stays decided, should
+    /// the clock be set back before the next start.
+    fn housekeeping(&mut self, ticked: bool, reopens: bool, writes: bool) -> Batch {
         let mut own = Batch::default();
-        if now.is_some() && !self.store.has_room() && self.store.make_room() {
+        if ticked && !self.store.has_room() && self.store.make_room() {
             tracing::info!("the store's disk has room again");
         }
         if let Some(audit) = &mut self.audit {
-            if now.is_some() || reopens {
+            if ticked || reopens {
                 audit.tick();
             }
             own.ops
                 .extend(audit.take_trimmed().into_iter().map(Op::Delete));
         }
-        if let Some(now) = now
-            && self
-                .time_written
-                .is_none_or(|at| TIME_EVERY <= at.elapsed())
-        {
-            let text = serde_json::to_vec(&now).expect("a time is plain JSON");
+        let is_due = self
+            .time_written
+            .is_none_or(|at| TIME_EVERY <= at.elapsed());
+        if writes || ticked && is_due {
+            let text = serde_json::to_vec(&self.clock.now()).expect("a time is plain JSON");
             own.ops
                 .push(Op::Put(time_at(), self.barrier.seal(&time_at(), &text)));
             self.time_written = Some(Instant::now());

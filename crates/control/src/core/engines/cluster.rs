@@ -116,6 +116,7 @@ fn read_swarm(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
             token: Some(match machine {
                 Identity::Controller(_) => report.manager_token,
                 Identity::Node(_) => report.worker_token,
+                Identity::Ended(_) => return Err(Refusal::Denied),
             }),
         },
     };

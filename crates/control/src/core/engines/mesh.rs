@@ -32,7 +32,7 @@ use crate::core::engine::{Call, Context, Engine};
 use crate::core::leases::{Lease, Subject};
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, Stream};
-use crate::core::request::Operation;
+use crate::core::request::{Identity, Operation};
 
 use claims::Keys;
 
@@ -94,9 +94,15 @@ impl Engine for Mesh {
         }
     }
 
-    fn admits(&self, ctx: &mut Context<'_, '_>, node: NodeId) -> Result<bool, Refusal> {
-        let record = view::read::<NodeRecord>(ctx, &EntryKey::Node(node))?;
-        Ok(record.is_some_and(|record| ctx.now() < record.expires))
+    fn admits(&self, ctx: &mut Context<'_, '_>, machine: Identity) -> Result<bool, Refusal> {
+        let record = view::read::<NodeRecord>(ctx, &EntryKey::Node(machine.node()))?;
+        let Some(record) = record else {
+            return Ok(false);
+        };
+        match machine {
+            Identity::Node(_) | Identity::Controller(_) => Ok(ctx.now() < record.expires),
+            Identity::Ended(node) => renew::is_member(ctx, node),
+        }
     }
 }
 

@@ -28,6 +28,11 @@ path "mesh/nodes/{{node.id}}" { capabilities = ["read"] }
 path "cluster/swarm" { capabilities = ["read"] }
 "#;
 
+/// What a node may do whose certificate has ended. Not editable.
+pub const ENDED: &str = r#"
+path "mesh/renew" { capabilities = ["update"] }
+"#;
+
 /// What a node that runs the control plane may do besides. Not editable.
 pub const CONTROLLER: &str = r#"
 path "cluster/swarm" { capabilities = ["read", "update"] }

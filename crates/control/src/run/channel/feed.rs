@@ -6,13 +6,13 @@ use std::time::Duration;
 use bastide_api::v1::WatchEvent;
 use bastide_api::{NodeId, Revision, ViewEntries};
 use bastide_client::TaskGroup;
-use bastide_pki::{Claim, Roots};
+use bastide_pki::Roots;
 use bastide_store::{BarrierError, OpenSnapshot};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::ControllerError;
+use super::{ControllerError, tls};
 use crate::core::engines::mesh::{self, Cursor, Feed};
 use crate::core::mounts::MountId;
 use crate::core::reply::Stream;
@@ -22,6 +22,8 @@ use crate::run::plane::{Plane, Streams};
 
 /// How often a watch without news says that it lives. Watchers give up after 25 s of silence.
 const PING_EVERY: Duration = Duration::from_secs(8);
+/// How long a connection lasts whose certificate has ended: for one renewal.
+const RENEWED_WITHIN: Duration = Duration::from_secs(30);
 /// How long news are gathered before the next look: so often at most is anything told, whatever a
 /// node reports.
 const GATHER_FOR: Duration = Duration::from_millis(10);
@@ -93,8 +95,11 @@ impl Feeder {
         let (plane, shared) = (self.plane.clone(), Arc::clone(&self.shared));
         Arc::new(move |chain| {
             let now = plane.now();
-            let peer = roots.verify(chain.first()?, Claim::NodeClient, now).ok()?;
+            let (peer, has_ended) = tls::judge(&roots, chain.first()?, now).ok()?;
             let node = peer.node();
+            if has_ended {
+                return Some((Identity::Ended(node), RENEWED_WITHIN));
+            }
             let cluster = shared.feed().cluster()?;
             let identity = if mesh::is_controller(&cluster, node) {
                 Identity::Controller(node)

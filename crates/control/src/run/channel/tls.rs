@@ -8,7 +8,7 @@ use std::time::Duration;
 use bastide_api::{NodeId, UnixTime};
 use bastide_client::ByClock;
 use bastide_linux::clock::Clock;
-use bastide_pki::{Claim, Identity, Roots, certificate_chain};
+use bastide_pki::{Claim, Identity, PeerError, PeerIdentity, Roots, certificate_chain};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
 };
@@ -252,6 +252,22 @@ impl Trusted {
     }
 }
 
+/// Returns whose certificate this is, and whether it has ended: then its holder may ask for a new one,
+/// and for nothing else. Everything but the time is judged as ever.
+pub fn judge(
+    roots: &Roots,
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+) -> Result<(PeerIdentity, bool), PeerError> {
+    match roots.verify(certificate, Claim::NodeClient, now) {
+        Err(PeerError::Ended { ended, .. }) => {
+            let peer = roots.verify(certificate, Claim::NodeClient, ended)?;
+            Ok((peer, true))
+        }
+        other => other.map(|peer| (peer, false)),
+    }
+}
+
 /// Takes certificates of members, and connections without one: a join has none yet, and what needs
 /// one is refused by the pipeline.
 #[derive(Debug)]
@@ -279,7 +295,7 @@ impl ClientCertVerifier for Members {
         let Some(roots) = self.roots.get() else {
             return Err(CertificateError::UnknownIssuer.into());
         };
-        match roots.verify(end_entity, Claim::NodeClient, now) {
+        match judge(&roots, end_entity, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
         }

@@ -108,6 +108,7 @@ impl Rig {
             Arc::clone(&store),
             Arc::clone(&barrier),
             Some(to),
+            Clock::leading(None),
             commits,
             broken,
         )
@@ -176,7 +177,7 @@ impl Rig {
         let mut acknowledged = BTreeSet::new();
         let cut = 1 + self.draw.below(250);
         self.disk.lose_power_after(cut);
-        for round in 0..60_u32 {
+        for _ in 0..60 {
             let mut group = Vec::new();
             let mut answers = Vec::new();
             for _ in 0..=self.draw.below(4) {
@@ -187,7 +188,7 @@ impl Rig {
                 asked.push(one);
             }
             if self.draw.below(3) == 0 {
-                group.push(Job::Tick(UnixTime::from_millis(u64::from(round))));
+                group.push(Job::Tick);
             }
             writer.commit(group);
             for (number, mut answer) in answers {

@@ -20,8 +20,12 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::tables;
 
+/// How long a node is a member without renewing: it may come back, with the key that it joined with,
+/// though its certificate has ended.
+pub const MEMBERSHIP_LIFE: Duration = Duration::from_secs(30 * 86_400);
+
 /// How long certificates of nodes and controllers are good: the longest outage of the control plane
-/// that a node survives without joining anew.
+/// in which nodes keep each other as peers.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Most controllers of a cluster, and most addresses of one.

@@ -141,7 +141,7 @@ pub fn enrol(
 
 fn grant(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<LeaseId, Refusal> {
     let membership = Grant {
-        ttl: authority::CERTIFICATE_LIFE,
+        ttl: authority::MEMBERSHIP_LIFE,
         ttl_max: MEMBERSHIP_MAX,
         // A node renews by its certificate, not by knowing its lease's id.
         renewable: false,

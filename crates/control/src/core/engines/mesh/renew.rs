@@ -6,12 +6,14 @@ use bastide_api::v1::{Instance, NodeFacts, RenewAnswer, RenewRequest};
 use bastide_api::{EntryKey, NodeId, NodeRecord};
 use bastide_pki::ProvenKey;
 
+use super::stored::StoredNode;
 use super::{authority, claims, node, shown, stored, view};
 use crate::core::engine::{Call, Context};
 use crate::core::facts::Observation;
 use crate::core::leases::LeaseId;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
+use crate::core::request::Identity;
 
 /// How often a node can have its certificate renewed. It needs to every twelve hours.
 const RENEWAL_EVERY: Duration = Duration::from_secs(60);
@@ -35,6 +37,9 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
     }
     let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
     let mut record = record.ok_or(Refusal::Absent)?;
+    if matches!(machine, Identity::Ended(_)) {
+        check_return(ctx, &record, &request)?;
+    }
     if let Some(facts) = request.facts {
         let facts = own_facts(&record, facts)?;
         ctx.observe(Observation::Node(id, facts));
@@ -51,7 +56,7 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         let issued = authority.sign_node(&key, id, authority::validity(ctx), serial);
         let mut node = node::existing(ctx, id)?;
         check_pace(ctx, &node.lease)?;
-        ctx.extend(&node.lease, authority::CERTIFICATE_LIFE)?;
+        ctx.extend(&node.lease, authority::MEMBERSHIP_LIFE)?;
         let fingerprint = key.fingerprint();
         if node.identity != Some(fingerprint) {
             claims::keys(ctx, &record.wireguard, &fingerprint, id)?;
@@ -69,6 +74,45 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         quiet: answer.certificate.is_none(),
         ..shown(&answer)
     })
+}
+
+/// Returns whether a node's membership goes on, whatever its certificate says. An expiry that has not
+/// come by yet makes no member.
+pub(super) fn is_member(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<bool, Refusal> {
+    let Some(node) = ctx.load::<StoredNode>(&stored::node(id))? else {
+        return Ok(false);
+    };
+    let lease = ctx.lease(&node.lease)?;
+    Ok(lease.is_some_and(|lease| ctx.now() < lease.expires))
+}
+
+/// Checks that a node whose certificate has ended may have a new one: for the key that it is known
+/// by, and only while it has not renewed by other means. An old copy of a living node's disk is no
+/// way in.
+fn check_return(
+    ctx: &mut Context<'_, '_>,
+    record: &NodeRecord,
+    request: &RenewRequest,
+) -> Result<(), Refusal> {
+    if ctx.now() < record.expires {
+        return Err(Refusal::Forbidden(
+            "this certificate has ended, and the node has another one that has not: is this an old \
+             copy of its disk?"
+                .to_owned(),
+        ));
+    }
+    let csr = request.csr.as_deref();
+    let csr =
+        csr.ok_or_else(|| Refusal::invalid("a node whose certificate has ended can only renew"))?;
+    let key = ProvenKey::from_request(csr).map_err(|why| Refusal::invalid(why.to_string()))?;
+    let known = node::existing(ctx, record.id)?.identity;
+    if known == Some(key.fingerprint()) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden(
+        "a node whose certificate has ended can renew with the key that it joined with alone"
+            .to_owned(),
+    ))
 }
 
 /// Refuses a run of an agent if another machine with the same keys is the node.

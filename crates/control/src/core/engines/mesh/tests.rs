@@ -1,3 +1,5 @@
+mod back;
+
 use bastide_api::v1::{Instance, JoinAnswer, JoinRequest, NodeFacts, RenewAnswer, RenewRequest};
 use bastide_api::{
     AddressPlan, Arch, ClusterRecord, Controller, DiscoveryKey, InstanceId, Ticket, WireGuardKey,
@@ -85,6 +87,8 @@ fn certificate_request() -> RenewRequest {
     }
 }
 
+const MONTH_SECS: u64 = 30 * 86_400;
+
 fn is_there(trial: &mut Trial, node: NodeId) -> bool {
     trial
         .root(Operation::Read, &format!("mesh/nodes/{node}"), json!({}))
@@ -92,7 +96,7 @@ fn is_there(trial: &mut Trial, node: NodeId) -> bool {
 }
 
 #[test]
-fn a_node_that_renews_stays_and_one_that_does_not_is_gone_after_a_day() {
+fn a_node_that_renews_stays_and_one_that_does_not_is_gone_after_thirty_days() {
     let mut trial = begin("100.72.0.0/24");
     let (stays, goes) = (node(&mut trial, "a", 1).node, node(&mut trial, "b", 2).node);
     let is_a_day = |life: std::time::Duration| (86_399..=86_400).contains(&life.as_secs());
@@ -100,7 +104,13 @@ fn a_node_that_renews_stays_and_one_that_does_not_is_gone_after_a_day() {
     trial.pass(43_200);
     let renewed = renew(&mut trial, stays.id, &certificate_request()).unwrap();
     assert!(is_a_day(renewed.expires.since(trial.now)));
-    trial.pass(43_201);
+    trial.pass(MONTH_SECS - 43_200);
+    let asked = certificate_request();
+    let refused = renew(&mut trial, goes.id, &asked);
+    assert!(
+        matches!(refused, Err(Refusal::NoMember)),
+        "the expiry has not come by"
+    );
     trial.tend();
     assert!(is_there(&mut trial, stays.id) && !is_there(&mut trial, goes.id));
     let refused = renew(&mut trial, goes.id, &certificate_request());
@@ -304,7 +314,7 @@ fn a_node_that_was_silent_for_too_long_may_join_anew_with_its_keys() {
         .unwrap()
         .node
         .id;
-    trial.pass(86_401);
+    trial.pass(MONTH_SECS + 1);
     trial.tend();
     let next = ticket(&mut trial, json!({}));
     let again = join(&mut trial, &request(&next, "a", 1, &identity))
