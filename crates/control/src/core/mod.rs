@@ -22,6 +22,7 @@ pub mod engines;
 pub mod entropy;
 pub mod facts;
 pub mod fields;
+pub mod idempotency;
 pub mod leases;
 pub mod mounts;
 pub mod need;

@@ -15,6 +15,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
+use crate::core::idempotency::Slot;
 use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
@@ -256,6 +257,11 @@ impl Course {
             data: &request.data,
         };
         let engine = Arc::clone(world.registry.of(mount)?);
+        let slot = Slot::of(draft.source().barrier(), &self.caller, request);
+        let remembered = match &slot {
+            Some(slot) => slot.recall(draft)?,
+            None => None,
+        };
         let mut ctx = Context {
             draft,
             world,
@@ -275,6 +281,10 @@ impl Course {
                     call.operation = Operation::Create;
                 }
             }
+            // A repetition asks for what the first asked for: creating, though it exists by now.
+            if let Some(before) = &remembered {
+                call.operation = before.operation;
+            }
             let acl = acl(&mut ctx)?;
             let sudo = engine.needs_sudo(&call);
             authorise(&acl, request, &call, sudo).ok_or(Refusal::Denied)?
@@ -283,10 +293,20 @@ impl Course {
         if request.wrap.is_some() {
             return Err(Refusal::invalid("response wrapping is not served"));
         }
+        let is_last_use = matches!(&self.caller, Caller::Token(token) if token.num_uses == 1);
+        if let Some(before) = remembered {
+            self.last_use = is_last_use;
+            return Ok(before.envelope);
+        }
+        let operation = call.operation;
         let answer = engine_decides(authorised, &*engine, &mut ctx, &call)?;
         self.quiet = answer.quiet;
-        self.last_use = matches!(&self.caller, Caller::Token(token) if token.num_uses == 1);
-        envelope(draft, mount, &self.caller, request, answer)
+        self.last_use = is_last_use;
+        let envelope = envelope(draft, mount, &self.caller, request, answer)?;
+        if let Some(slot) = &slot {
+            slot.remember(draft, operation, &envelope)?;
+        }
+        Ok(envelope)
     }
 
     /// Finds out who asks. The inner result says whether that sufficed: on open paths it need not.

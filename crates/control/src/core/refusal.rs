@@ -41,6 +41,8 @@ pub enum Refusal {
     MediaType,
     /// A precondition that the request names does not hold.
     Precondition(String),
+    /// The idempotency key was used for another request.
+    KeyReused,
     /// It cannot be served now; again later.
     Unavailable(String),
     /// There is no room for it on the disk; nothing was written.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bastide_api::{NodeId, Secret};
 use serde_json::{Map, Value};
 
+use crate::core::idempotency::IdempotencyKey;
 use crate::core::path::ApiPath;
 
 /// What a request wants to do at its path.
@@ -94,6 +95,8 @@ pub struct Request {
     pub token: Option<Secret<String>>,
     /// How long a wrapped response should last, if it should be wrapped.
     pub wrap: Option<Duration>,
+    /// Under which key its answer is remembered, for a repetition.
+    pub idempotency: Option<IdempotencyKey>,
     /// Where it came from.
     pub peer: Peer,
     /// Whether the program itself asks: root without a token. Never set for what came over a wire.

@@ -24,6 +24,10 @@ pub const LEASE_EXPIRY: Table = Table(9);
 pub const LEASE_TOKENS: Table = Table(10);
 /// Single values: the server's own identity.
 pub const CORE: Table = Table(11);
+/// `token id 32 | digest of a key 32` -> what was answered under an idempotency key.
+pub const IDEMPOTENCY: Table = Table(24);
+/// `end in ms, big-endian 8 | token id 32 | digest of a key 32` -> nothing.
+pub const IDEMPOTENCY_EXPIRY: Table = Table(25);
 /// Single values of the writer's own: the highest time seen, the audit chain's head.
 pub const WRITER: Table = Table(0x80);
 /// `sequence, big-endian 8` -> an audit record that is not yet known to be on its device.

@@ -7,6 +7,7 @@ use crate::core::draft::Draft;
 use crate::core::engine::World;
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
+use crate::core::idempotency;
 use crate::core::leases::{self, LeaseId};
 use crate::core::refusal::Refusal;
 use crate::core::tables;
@@ -33,6 +34,7 @@ pub fn tend(
     }
     let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
     let more = clear_graves(&mut draft, world, limit)? || more;
+    let more = idempotency::forget(&mut draft, limit)? || more;
     let (batch, observations) = draft.finish();
     Ok((batch, observations, more))
 }

@@ -136,6 +136,7 @@ impl Trial {
             data,
             token: token.map(|token| Secret::new(token.to_owned())),
             wrap: None,
+            idempotency: None,
             peer: Peer {
                 identity,
                 ..Peer::default()
@@ -187,8 +188,12 @@ impl Trial {
         path: &str,
         data: Value,
     ) -> Result<Envelope, Refusal> {
-        let request = Self::request(who, operation, path, data);
-        let mut decision = self.decide(&request);
+        self.send(&Self::request(who, operation, path, data))
+    }
+
+    /// Decides and commits a request.
+    pub fn send(&mut self, request: &Request) -> Result<Envelope, Refusal> {
+        let mut decision = self.decide(request);
         let outcome = std::mem::replace(&mut decision.response.outcome, Err(Refusal::Absent));
         assert!(self.commit(decision), "nobody else writes in a trial");
         outcome
@@ -294,6 +299,16 @@ impl Trial {
         let entropy = Entropy::new(&Secret::new([0; 32]));
         let mut draft = Draft::new(&snapshot, self.now, entropy, &[]);
         draft.mounts().unwrap().at(path).unwrap().id
+    }
+
+    /// Returns the values of a table, opened.
+    pub fn values(&self, table: bastide_store::Table) -> Vec<Vec<u8>> {
+        let all = bastide_store::KeyRange::prefix(table, "");
+        let found = self.snapshot().range(&all, usize::MAX / 2).unwrap();
+        found
+            .into_iter()
+            .map(|(_, value)| value.expose().clone())
+            .collect()
     }
 
     /// Returns how many keys a table has.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::fields::{parse_bool, parse_duration};
+use crate::core::idempotency::IdempotencyKey;
 use crate::core::path::{ApiPath, percent_decode};
 use crate::core::pipeline::{Envelope, Response, Shape};
 use crate::core::refusal::Refusal;
@@ -319,6 +320,10 @@ impl From<Refusal> for Refused {
             Refusal::Precondition(text) => (S::PRECONDITION_FAILED, text),
             Refusal::Unavailable(text) => (S::SERVICE_UNAVAILABLE, text),
             Refusal::NoRoom(text) => (S::INSUFFICIENT_STORAGE, text),
+            Refusal::KeyReused => (
+                S::UNPROCESSABLE_ENTITY,
+                "this Idempotency-Key was used for another request: draw a new one".to_owned(),
+            ),
             Refusal::Internal(_) | Refusal::Needs(_) => {
                 (S::INTERNAL_SERVER_ERROR, multi("internal error"))
             }
@@ -385,6 +390,7 @@ async fn parse(
         data,
         token: token(&head.headers)?,
         wrap: wrap(&head.headers)?,
+        idempotency: idempotency(&head.headers)?,
         peer,
         inside: Inside::No,
     })
@@ -511,6 +517,16 @@ fn wrap(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
         .and_then(parse_duration)
         .ok_or_else(bad)?;
     Ok((!ttl.is_zero()).then_some(ttl))
+}
+
+fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let parsed = IdempotencyKey::parse(value.to_str().unwrap_or_default());
+    parsed
+        .map(Some)
+        .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// Returns the status that a healthy server answers `sys/health` with.

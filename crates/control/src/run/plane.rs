@@ -406,6 +406,7 @@ impl Plane {
             data,
             token: None,
             wrap: None,
+            idempotency: None,
             peer: Peer::default(),
             inside: Inside::Yes,
         };
