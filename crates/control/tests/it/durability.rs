@@ -1,85 +1,192 @@
-//! What was answered is on the disk: a writing process is killed, and its promises are counted.
+//! What was answered is on the disk: a server is killed at random moments, and its promises are
+//! counted.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use bastide_api::ClusterId;
+use bastide_api::{ClusterId, Ticket};
 use bastide_control::core::registry::Registry;
 use bastide_control::core::request::Operation;
+use bastide_control::run::plane::Plane;
 use bastide_control::run::server::Server;
-use serde_json::{Map, Value};
+use bastide_store::simulation::Draw;
+use serde_json::{Map, json};
 
+use crate::disk::chained;
 use crate::{config, example};
 
-/// Answers that are awaited before each kill.
-const ANSWERS: usize = 120;
-/// How often the writer is killed.
-const KILLS: usize = 3;
+/// How often the server is killed.
+const KILLS: u64 = 100;
+
+/// What the server promised before it was killed.
+#[derive(Default)]
+struct Promises {
+    /// The highest version of each writer's secret.
+    versions: BTreeMap<String, u64>,
+    /// How many versions were promised, and by how many lives of the server.
+    writes: u64,
+    made: Vec<Ticket>,
+    /// Who joined with which ticket.
+    spent: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Promises {
+    fn note(&mut self, line: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["wrote", writer, version] => {
+                let version = version.parse().unwrap();
+                let before = self.versions.insert(writer.to_owned(), version);
+                assert!(before < Some(version), "a version was given out twice");
+                self.writes += 1;
+            }
+            ["made", ticket] => self.made.push(ticket.parse().unwrap()),
+            ["spent", ticket, name] => {
+                let names = self.spent.entry(ticket.to_owned()).or_default();
+                names.insert(name.to_owned());
+            }
+            _ => panic!("the server said `{line}`"),
+        }
+    }
+}
+
+fn spawn(folder: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let program = example("crash_writer");
+    assert!(program.exists(), "build the examples along with the tests");
+    let mut child = Command::new(&program)
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+/// Lets the server live for a while, kills it, and takes down all that it promised.
+fn live(folder: &Path, draw: &mut Draw, promises: &mut Promises) {
+    let (mut child, mut lines) = spawn(folder);
+    if draw.below(5) == 0 {
+        // While it starts, or soon after. The time itself is what is drawn.
+        std::thread::sleep(Duration::from_millis(draw.below(400)));
+    } else {
+        for _ in 0..draw.below(60) {
+            let Some(line) = lines.next() else {
+                let mut said = String::new();
+                let mut errors = child.stderr.take().unwrap();
+                errors.read_to_string(&mut said).unwrap();
+                panic!("the server ended by itself: {said}");
+            };
+            promises.note(&line.unwrap());
+        }
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it lives until now");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it still said before it died is promised as well.
+    for line in lines.map_while(Result::ok) {
+        promises.note(&line);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_acknowledged_write_is_lost_when_the_server_is_killed() {
+async fn a_hundred_kills_lose_no_acknowledged_write_and_spend_no_ticket_twice() {
+    let mut seed = [0; 8];
+    aws_lc_rs::rand::fill(&mut seed).unwrap();
+    let seed = u64::from_be_bytes(seed);
+    eprintln!("the moments are drawn by seed {seed}");
+    let mut draw = Draw::new(seed);
     let folder = tempfile::tempdir().unwrap();
-    let program = example("crash_writer");
-    assert!(program.exists(), "cargo builds examples along with tests");
-    let mut promised: BTreeMap<String, u64> = BTreeMap::new();
+    let mut promises = Promises::default();
     for _ in 0..KILLS {
-        let mut child = Command::new(&program)
-            .arg(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut note = |line: String| {
-            let (writer, version) = line.split_once(' ').unwrap();
-            let version: u64 = version.parse().unwrap();
-            assert_ne!(version, 0, "a write was refused");
-            promised.insert(writer.to_owned(), version);
-        };
-        for _ in 0..ANSWERS {
-            note(lines.next().unwrap().unwrap());
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // What it still said before it died is promised as well.
-        lines.map_while(Result::ok).for_each(&mut note);
+        live(folder.path(), &mut draw, &mut promises);
     }
-    assert_eq!(promised.len(), 8);
+    assert_eq!(promises.versions.len(), 6);
+    assert!(50 < promises.spent.len(), "{} joins", promises.spent.len());
 
     let config = config(folder.path());
     let cluster = ClusterId::from_bytes([3; 16]);
     let (server, root) = Server::start(&config, cluster, Registry::built_in()).unwrap();
     assert!(root.is_none(), "the store is the one that was written");
-    for (writer, version) in &promised {
+    let plane = server.plane().clone();
+    for (writer, version) in &promises.versions {
         let path = format!("secret/metadata/writer-{writer}");
-        let found = server
-            .plane()
-            .ask(Operation::Read, &path, Map::new())
-            .await
-            .unwrap();
-        let current = found.data.unwrap()["current_version"].as_u64().unwrap();
+        let found = read(&plane, &path).await;
+        let current = found["current_version"].as_u64().unwrap();
         assert!(
             *version <= current,
             "writer {writer}: promised {version}, found {current}"
         );
         assert!(
-            current <= version + KILLS as u64,
-            "and nothing was written twice"
+            current <= version + KILLS,
+            "and at most one more in each life"
         );
     }
+    judge_tickets(&plane, &promises).await;
+    drop(plane);
     server.stop().await;
 
     // Every promised write has its record, once, and the chain has no gap.
-    let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
-    let (mut previous, mut writes) = (String::new(), 0);
-    for (number, line) in text.lines().enumerate() {
-        let record: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(record["seq"].as_u64(), Some(number as u64));
-        assert_eq!(record["prev"].as_str(), Some(previous.as_str()));
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, line.as_bytes());
-        previous = data_encoding::HEXLOWER.encode(hash.as_ref());
+    let records = chained(&[folder.path().join("audit.log")]);
+    let writes = records.iter().filter(|record| {
         let path = record["request"]["path"].as_str().unwrap_or_default();
-        writes += u64::from(record["type"] == "response" && path.starts_with("secret/data/"));
+        record["type"] == "response" && path.starts_with("secret/data/")
+    });
+    assert!(promises.writes <= writes.count() as u64);
+    eprintln!(
+        "{} writes and {} joins were promised, and kept",
+        promises.writes,
+        promises.spent.len()
+    );
+}
+
+async fn read(plane: &Plane, path: &str) -> Map<String, serde_json::Value> {
+    let found = plane.ask(Operation::Read, path, Map::new()).await.unwrap();
+    found.data.unwrap()
+}
+
+/// Each ticket has at most one node, and the one that was promised.
+async fn judge_tickets(plane: &Plane, promises: &Promises) {
+    let listed = plane
+        .ask(Operation::List, "mesh/nodes/", Map::new())
+        .await
+        .unwrap();
+    let mut names = BTreeSet::new();
+    for id in listed.data.unwrap()["keys"].as_array().unwrap() {
+        let node = read(plane, &format!("mesh/nodes/{}", id.as_str().unwrap())).await;
+        names.insert(node["name"].as_str().unwrap().to_owned());
     }
-    assert!(promised.values().sum::<u64>() <= writes);
+    for ticket in &promises.made {
+        let id = ticket.id.to_string();
+        let tag = &id[id.len() - 12..];
+        let joined: BTreeSet<_> = names
+            .iter()
+            .filter(|name| name.starts_with(tag))
+            .cloned()
+            .collect();
+        assert!(joined.len() <= 1, "ticket {id} was spent by {joined:?}");
+        let Some(promised) = promises.spent.get(&id) else {
+            continue;
+        };
+        assert_eq!(&joined, promised, "ticket {id}");
+        // And it stays spent for whoever else comes with it.
+        let other = json!({
+            "ticket": ticket.id,
+            "secret": data_encoding::BASE64.encode(ticket.secret.expose()),
+            "name": format!("{tag}-c"),
+            "site": "home",
+            "arch": "amd64",
+            "wireguard": bastide_api::WireGuardKey::from_bytes([9; 32]),
+            "discovery": bastide_api::DiscoveryKey::from_bytes([1; 32]),
+            "csr": bastide_pki::Identity::generate().csr_pem(),
+        });
+        let serde_json::Value::Object(other) = other else {
+            unreachable!("it was made as an object")
+        };
+        let again = plane.ask(Operation::Update, "auth/join/login", other).await;
+        assert!(again.is_err(), "ticket {id} let another machine in");
+    }
 }
