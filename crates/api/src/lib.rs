@@ -9,6 +9,7 @@ pub mod doctor;
 #[cfg(any(test, bastide_fuzz))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod history;
 mod ids;
 mod keys;
 mod names;

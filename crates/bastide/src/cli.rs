@@ -40,6 +40,8 @@ pub enum Verb {
     /// List, remove or approve nodes
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Have all nodes follow a store that was put back from a backup, though they know a later state
+    AcceptRestored,
     /// Explain the mesh
     #[command(subcommand)]
     Mesh(MeshVerb),

@@ -10,6 +10,7 @@ pub mod lab;
 mod mesh;
 mod node;
 mod operator;
+mod restored;
 mod sealing;
 mod serve;
 mod services;
@@ -63,6 +64,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Ps(arguments) => status::ps(arguments).await,
         Verb::Ticket(arguments) => ticket::run(arguments).await,
         Verb::Node(verb) => node::run(verb).await,
+        Verb::AcceptRestored => restored::accept().await,
         Verb::Mesh(verb) => mesh::run(verb).await,
         Verb::Down(arguments) => down::run(arguments).await,
         Verb::Server(arguments) => serve::server(arguments).await,

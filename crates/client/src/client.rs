@@ -26,6 +26,15 @@ use crate::watch::Watch;
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The header that names one request and its repetitions (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// When a request is repeated whose answer was lost.
+const REPEAT_AFTER: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+];
+
 /// How long a client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -145,7 +154,7 @@ impl Client {
         by: Instant,
     ) -> Result<Value, ClientError> {
         let request = self.request(method, path, body)?;
-        let (status, bytes, address) = self.exchange(request, by).await?;
+        let (status, bytes, address) = self.exchange_again(request, by).await?;
         let text = bytes.expose();
         if !status.is_success() {
             return Err(ClientError::Refused {
@@ -184,8 +193,21 @@ impl Client {
 
     /// Begins to watch, from the revision that is known already; 0 begins with a snapshot.
     pub async fn watch(&self, from: Revision) -> Result<Watch, ClientError> {
+        self.watch_after(from, None).await
+    }
+
+    /// As [`Self::watch`], and tells of which view, and of which run of the control plane, is known:
+    /// so the control plane learns if its store is not the one that it was.
+    pub async fn watch_after(
+        &self,
+        from: Revision,
+        known: Option<(Revision, &str)>,
+    ) -> Result<Watch, ClientError> {
         let by = Instant::now() + self.inner.patience.answer;
-        let path = format!("/v1/mesh/watch?from={}", from.0);
+        let mut path = format!("/v1/mesh/watch?from={}", from.0);
+        if let Some((revision, run)) = known {
+            path = format!("{path}&known={}&run={run}", revision.0);
+        }
         let request = self.request("GET", &path, None)?;
         let mut wire = Wire::open(&self.inner.endpoints, by).await?;
         let address = wire.endpoint.name();
@@ -254,6 +276,34 @@ impl Client {
         request.body(Full::new(body)).map_err(ClientError::Request)
     }
 
+    /// Sends a request; if its answer is lost, and it may be repeated, again.
+    async fn exchange_again(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        by: Instant,
+    ) -> Result<(StatusCode, Secret<Vec<u8>>, String), ClientError> {
+        let is_write = !matches!(request.method().as_str(), "GET" | "HEAD" | "LIST");
+        if is_write && self.inner.token.is_some() {
+            // The control plane answers a repetition as it answered the first.
+            let key = http::HeaderValue::from_str(&draw_key()).map_err(|error| {
+                let error: http::Error = error.into();
+                ClientError::Request(error)
+            })?;
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        } else if is_write {
+            return self.exchange(request, by).await;
+        }
+        for wait in REPEAT_AFTER {
+            match self.exchange(request.clone(), by).await {
+                Err(ClientError::Lost { .. }) if Instant::now() + wait < by => {
+                    tokio::time::sleep(wait).await;
+                }
+                ended => return ended,
+            }
+        }
+        self.exchange(request, by).await
+    }
+
     /// Sends a request on the idle connection if that lives, else on a new one.
     async fn exchange(
         &self,
@@ -320,6 +370,16 @@ impl AsRef<[u8]> for SecretBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.expose()
     }
+}
+
+/// Draws a key that names one request and its repetitions.
+fn draw_key() -> String {
+    let mut bytes = [0; 16];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .expect("the system's random source answers once it is seeded");
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 fn encode(value: &impl Serialize) -> Secret<Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bastide_api::history::{self, Departure, History};
 use bastide_api::v1::{NodeFacts, WatchEvent};
 use bastide_api::{ClusterId, NodeId, Revision, SigningKey, ViewEntries};
 use bastide_pki::{Verified, ViewSignatureError, verify_view};
@@ -24,6 +25,17 @@ pub enum FollowError {
         /// What is known.
         known: u64,
     },
+    /// The view is of a store that was never in the state that is known, though its revision is later.
+    #[error(
+        "the controller's view of revision {offered} does not come after revision {known}, which is \
+         known"
+    )]
+    Apart {
+        /// What it offers.
+        offered: u64,
+        /// What is known.
+        known: u64,
+    },
     /// The signature is wrong: a change was lost on the way, or somebody made one up.
     #[error("the view of revision {revision} is not believed")]
     Signature {
@@ -36,6 +48,14 @@ pub enum FollowError {
     /// The view is larger than this program takes.
     #[error("the view has more than {ENTRIES_MAX} entries or {ENTRIES_BYTES_MAX} bytes")]
     TooLarge,
+}
+
+impl FollowError {
+    /// Returns whether the control plane's store is not the one, or not as late as the one, that the
+    /// known view is of.
+    pub fn is_departure(&self) -> bool {
+        matches!(self, Self::Older { .. } | Self::Apart { .. })
+    }
 }
 
 /// What an event brought.
@@ -67,6 +87,8 @@ pub struct ViewFollower {
     known: Option<Arc<Verified<ViewEntries>>>,
     /// The map in the making, since the last verified one.
     building: Option<BTreeMap<String, String>>,
+    /// Whether that map was sent whole.
+    is_anew: bool,
     bytes: usize,
     /// After a failure deltas are no longer believed: only a snapshot helps.
     is_broken: bool,
@@ -80,6 +102,7 @@ impl ViewFollower {
             key,
             known: None,
             building: None,
+            is_anew: false,
             bytes: 0,
             is_broken: false,
         }
@@ -112,9 +135,16 @@ impl ViewFollower {
         }
     }
 
+    /// Returns the run of the control plane that the known view is of, if it tells.
+    pub fn run(&self) -> Option<String> {
+        let history = History::of(self.known.as_ref()?)?;
+        history.run().map(|run| run.id.clone())
+    }
+
     /// Forgets what an ended watch left unfinished. Call it before a new watch.
     pub fn restart(&mut self) {
         self.building = None;
+        self.is_anew = false;
         self.bytes = self
             .known
             .as_ref()
@@ -134,9 +164,16 @@ impl ViewFollower {
     fn take_in(&mut self, event: WatchEvent) -> Result<Followed, FollowError> {
         match event {
             WatchEvent::Snapshot { rev, value } => {
-                self.check_revision(rev)?;
+                // What claims to be of a later generation may be earlier; its signed end tells.
+                let generation = |entries| History::among(entries).map_or(0, |it| it.generation);
+                let known = self.known.as_ref().map(|known| generation(&known.entries));
+                if known.is_none_or(|known| generation(&value) <= known) {
+                    self.is_anew = false;
+                    self.check_revision(rev)?;
+                }
                 self.bytes = bytes_of(&value);
                 self.building = Some(value);
+                self.is_anew = true;
                 self.check_size()?;
             }
             WatchEvent::Put { rev, key, value } => {
@@ -180,7 +217,21 @@ impl ViewFollower {
             }
         })?;
         let view = Arc::new(view);
+        if let Some(known) = &self.known {
+            let (offered, known_at) = (rev.0, known.revision.0);
+            history::follows(known, &view).map_err(|departure| match departure {
+                Departure::Older => FollowError::Older {
+                    offered,
+                    known: known_at,
+                },
+                Departure::Apart => FollowError::Apart {
+                    offered,
+                    known: known_at,
+                },
+            })?;
+        }
         self.known = Some(Arc::clone(&view));
+        self.is_anew = false;
         self.is_broken = false;
         Ok(Followed::View { view, signature })
     }
@@ -193,7 +244,8 @@ impl ViewFollower {
 
     fn check_revision(&self, offered: Revision) -> Result<(), FollowError> {
         match &self.known {
-            Some(known) if offered < known.revision => Err(FollowError::Older {
+            // Of what was sent whole the signed end tells whether it may be earlier.
+            Some(known) if !self.is_anew && offered < known.revision => Err(FollowError::Older {
                 offered: offered.0,
                 known: known.revision.0,
             }),

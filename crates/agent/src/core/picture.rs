@@ -25,6 +25,8 @@ pub struct Sources<'a> {
     pub controller: bool,
     /// What the controller said, if it answers but refuses this node.
     pub refused: Option<&'a str>,
+    /// Why the controller's view is not followed, if it is of an older store.
+    pub departed: Option<&'a str>,
 }
 
 /// Returns the nodes that cannot be reached now: members without any path.
@@ -152,6 +154,14 @@ fn tasks(
     tasks
 }
 
+/// Says what is wrong when the controller's store is older than what is known here.
+pub fn departed(why: &str) -> String {
+    format!(
+        "the control plane runs on an older store ({why}); this node keeps the view it has. Put the \
+         later store back, or, if this was on purpose: `bastide accept-restored` on the controller"
+    )
+}
+
 fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
     let mut troubles = Vec::new();
     if from.refused.is_some_and(|why| why.contains("sealed")) {
@@ -160,6 +170,8 @@ fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
              12 hours at least: `bastide unseal` on the controller opens it"
                 .to_owned(),
         );
+    } else if let Some(why) = from.departed {
+        troubles.push(departed(why));
     } else if let Some(why) = from.refused {
         troubles.push(format!(
             "the control plane refuses this node ({why}); if it was removed: \

@@ -193,6 +193,7 @@ impl Agent {
             paths: paths_receiver,
             engine: engine.clone(),
             clock: member.clock().clone(),
+            pictures: pictures.clone(),
         };
         tasks.spawn("report", endless(report::run(observed, member.clone())));
         let fetcher = Fetcher::new(
@@ -481,6 +482,7 @@ impl Agent {
             wanted: &wanted,
             controller: picture.connected,
             refused: picture.refused.as_deref(),
+            departed: picture.departed.as_deref(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bastide_api::v1::NodeFacts;
+use bastide_api::v1::{NodeFacts, WatchEvent};
 use bastide_api::{ClusterRecord, NodeId, Revision, View, ViewEntries, ViewError};
 use bastide_client::{ClientError, FollowError, Followed, ViewFollower};
 use tokio::sync::watch;
@@ -22,6 +22,8 @@ pub struct Picture {
     pub facts: Arc<BTreeMap<NodeId, NodeFacts>>,
     /// Whether a controller answers now.
     pub connected: bool,
+    /// Why the controller's view is not followed, if its store is not as late as what is known.
+    pub departed: Option<String>,
     /// What the controller said, if it answers but will have nothing to do with this node.
     pub refused: Option<String>,
 }
@@ -48,6 +50,7 @@ pub fn first_picture(state: &StateDir, member: &Member) -> Picture {
         view: Arc::new(view),
         facts: Arc::default(),
         connected: false,
+        departed: None,
         refused: None,
     }
 }
@@ -97,10 +100,22 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
             Ended::Client(ClientError::Refused { errors, .. }) => Some(errors.join("; ")),
             _ => None,
         };
+        let departed = match &error {
+            Ended::Follow(error) if error.is_departure() => {
+                warn!(%error, "the control plane's view is not followed");
+                Some(Some(error.to_string()))
+            }
+            Ended::Client(ClientError::Refused { .. }) => Some(None),
+            // It stands until a view is followed again.
+            _ => None,
+        };
         pictures.send_if_modified(|picture| {
-            let is_news = picture.connected || picture.refused != refused;
+            let departed = departed.unwrap_or_else(|| picture.departed.clone());
+            let is_news =
+                picture.connected || picture.refused != refused || picture.departed != departed;
             picture.connected = false;
             picture.refused = refused;
+            picture.departed = departed;
             is_news
         });
         debug!(%error, "the watch ended");
@@ -116,8 +131,13 @@ async fn one_watch(
     pictures: &watch::Sender<Picture>,
     attempt: &mut u32,
 ) -> Result<std::convert::Infallible, Ended> {
-    let mut watch = member.client().watch(follower.resume_from()).await?;
-    *attempt = 0;
+    let run = follower.run();
+    let revision = follower.view().map(|view| view.revision);
+    let known = revision.zip(run.as_deref());
+    let mut watch = member
+        .client()
+        .watch_after(follower.resume_from(), known)
+        .await?;
     info!(controller = watch.address(), "following the control plane");
     pictures.send_if_modified(|picture| {
         let is_news = !picture.connected;
@@ -126,7 +146,14 @@ async fn one_watch(
         is_news
     });
     loop {
-        match follower.handle(watch.next().await?)? {
+        let event = watch.next().await?;
+        // A controller whose view is not followed is not asked again and again at once.
+        let settles = matches!(event, WatchEvent::Ping | WatchEvent::Fact { .. });
+        let followed = follower.handle(event)?;
+        if settles || followed != Followed::Nothing {
+            *attempt = 0;
+        }
+        match followed {
             Followed::Nothing => {}
             Followed::View {
                 view: entries,
@@ -134,7 +161,10 @@ async fn one_watch(
             } => {
                 let view = Arc::new(View::parse(&entries)?);
                 keep(state, &entries, signature);
-                pictures.send_modify(|picture| picture.view = view);
+                pictures.send_modify(|picture| {
+                    picture.view = view;
+                    picture.departed = None;
+                });
             }
             Followed::Fact { node, facts } => pictures.send_modify(|picture| {
                 let known = Arc::make_mut(&mut picture.facts);

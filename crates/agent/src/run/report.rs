@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::engine::EngineState;
+use super::follow::Picture;
 use super::membership::Member;
 use crate::core::schedule::{self, REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
-use crate::core::skew;
+use crate::core::{picture, skew};
 
 /// What reports are made of.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Observed {
     pub engine: watch::Receiver<EngineState>,
     /// How this host's clock does.
     pub clock: Clock,
+    /// What is known of the cluster.
+    pub pictures: watch::Receiver<Picture>,
 }
 
 impl Observed {
@@ -33,6 +36,8 @@ impl Observed {
         let engine = self.engine.borrow_and_update().clone();
         let mut troubles = engine.troubles;
         troubles.extend(skew::trouble(self.clock.skew()));
+        let departed = self.pictures.borrow().departed.clone();
+        troubles.extend(departed.as_deref().map(picture::departed));
         NodeFacts {
             endpoints: self.endpoints.borrow_and_update().clone(),
             tasks: engine.tasks,

@@ -214,3 +214,46 @@ fn a_view_without_end_is_given_up() {
         Err(FollowError::TooLarge)
     );
 }
+
+fn history(generation: u32, runs: &[(&str, u64)]) -> String {
+    let mut history = History {
+        generation,
+        runs: Vec::new(),
+    };
+    for (id, from) in runs {
+        history.begin((*id).to_owned(), Revision(*from));
+    }
+    serde_json::to_string(&history).unwrap()
+}
+
+#[test]
+fn a_store_that_was_put_back_is_not_followed_before_it_is_accepted() {
+    let mut follower = follower();
+    let told = |follower: &mut ViewFollower, rev, history: &str| {
+        follower.restart();
+        let entries = [(history::HISTORY, history)];
+        follower.handle(snapshot(rev, &entries))?;
+        follower.handle(sign(rev, &entries))
+    };
+    let later = history(0, &[("a", 0), ("b", 20)]);
+    view(told(&mut follower, 30, &later));
+    assert_eq!(follower.run().as_deref(), Some("b"));
+    let back = history(0, &[("a", 0), ("c", 15)]);
+    let (offered, known) = (16, 30);
+    assert_eq!(
+        told(&mut follower, offered, &back),
+        Err(FollowError::Older { offered, known })
+    );
+    let offered = 99;
+    let refused = told(&mut follower, offered, &back).unwrap_err();
+    assert_eq!(refused, FollowError::Apart { offered, known });
+    assert!(refused.is_departure());
+    assert_eq!(follower.view().unwrap().revision, Revision(30));
+    assert_eq!(
+        follower.resume_from(),
+        Revision(0),
+        "a snapshot is asked for"
+    );
+    view(told(&mut follower, 17, &history(1, &[("d", 16)])));
+    assert_eq!(follower.resume_from(), Revision(17));
+}

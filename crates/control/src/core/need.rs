@@ -23,6 +23,8 @@ const VITAL: &[&str] = &[
     "auth/token/revoke-orphan",
     "auth/token/revoke-self",
     "mesh/controllers",
+    "mesh/history",
+    "mesh/leave",
     "mesh/renew",
     "sys/leases/renew",
     "sys/leases/revoke",

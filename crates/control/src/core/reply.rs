@@ -57,6 +57,8 @@ pub enum Stream {
     Watch {
         /// The last revision that the watcher has.
         from: Option<Revision>,
+        /// Which view the watcher knows, and the run of the control plane that it is of.
+        known: Option<(Revision, String)>,
     },
 }
 

@@ -256,6 +256,15 @@ async fn start(
         .first()
         .map(|controller| controller.node)
         .ok_or(ControllerError::NoCluster)?;
+    // Before anything is signed: whoever follows can tell this run's views from those of a store that
+    // was put back.
+    if let Err(refusal) = plane
+        .ask(Operation::Update, "mesh/history/run", Map::new())
+        .await
+    {
+        let why = refused("note this run")(refusal);
+        tracing::error!(%why, "nodes cannot tell this run of the control plane from another");
+    }
     let feeder = Feeder::start(&plane, server.stop_token())?;
     plane.set_streams(Box::new(feeder.streams()));
     certificates.make(&plane, node, listen).await?;

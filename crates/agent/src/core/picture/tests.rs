@@ -60,6 +60,14 @@ fn task(address: [u8; 4]) -> TaskFact {
 }
 
 fn draw(facts: &BTreeMap<NodeId, NodeFacts>, paths: &BTreeMap<NodeId, PathFact>) -> Status {
+    draw_departed(facts, paths, None)
+}
+
+fn draw_departed(
+    facts: &BTreeMap<NodeId, NodeFacts>,
+    paths: &BTreeMap<NodeId, PathFact>,
+    departed: Option<&str>,
+) -> Status {
     let wanted = BTreeMap::from([(("hello".parse().unwrap(), "web".parse().unwrap()), 2)]);
     let (me, view) = (id(1), &view());
     status(&Sources {
@@ -71,7 +79,16 @@ fn draw(facts: &BTreeMap<NodeId, NodeFacts>, paths: &BTreeMap<NodeId, PathFact>)
         wanted: &wanted,
         controller: true,
         refused: None,
+        departed,
     })
+}
+
+#[test]
+fn an_older_store_is_told_with_what_to_do() {
+    let facts = BTreeMap::new();
+    let told = draw_departed(&facts, &BTreeMap::new(), Some("revision 5 is older than 9"));
+    assert!(told.troubles[0].contains("revision 5 is older than 9"));
+    assert!(told.troubles[0].contains("`bastide accept-restored`"));
 }
 
 #[test]

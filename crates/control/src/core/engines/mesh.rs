@@ -8,6 +8,9 @@
 //! nodes/<id>/routes          approve subnets behind a node     write
 //! nodes/<id>/public          declare where it is reached       write
 //! nodes/<id>/name            give it another name              write
+//! history                    the runs of the control plane     read
+//! history/run                a run begins                      the program alone
+//! history/accept             the store was put back on purpose write, sudo
 //! renew, watch, leave        a node, for itself                client certificate
 //! ```
 //!
@@ -19,6 +22,7 @@ mod authority;
 mod claims;
 mod enrol;
 mod feed;
+mod history;
 mod node;
 mod renew;
 mod routes;
@@ -66,14 +70,22 @@ impl Engine for Mesh {
             (Create | Update, ["nodes", id, "routes"]) => routes::approve(ctx, call, node_id(id)?),
             (Create | Update, ["nodes", id, "public"]) => node::declare(ctx, call, node_id(id)?),
             (Create | Update, ["nodes", id, "name"]) => node::rename(ctx, call, node_id(id)?),
+            (Read, ["history"]) => history::read(ctx),
+            (Update, ["history", "run"]) => history::begin_run(ctx),
+            (Update, ["history", "accept"]) => history::accept(ctx),
             (Update, ["leave"]) => node::leave(ctx),
             (Update, ["renew"]) => renew::renew(ctx, call),
             (Read, ["watch"]) => watch(ctx, call),
+            (_, ["history"] | ["history", "run" | "accept"]) => Err(Refusal::UnsupportedOperation),
             (_, ["create" | "ca" | "nodes" | "renew" | "watch" | "leave"] | ["nodes", _])
             | (_, ["nodes", _, "routes" | "public" | "name"])
             | (_, ["controllers", _, "certificate"]) => Err(Refusal::UnsupportedOperation),
             _ => Err(Refusal::UnsupportedPath),
         }
+    }
+
+    fn needs_sudo(&self, call: &Call<'_>) -> bool {
+        call.path == "history/accept"
     }
 
     fn revoke(&self, ctx: &mut Context<'_, '_>, lease: &Lease) -> Result<(), Refusal> {
@@ -125,8 +137,10 @@ fn watch(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> 
     }
     cluster(ctx)?;
     let from = call.fields().count("from")?.filter(|from| *from != 0);
+    let known = call.fields().count("known")?.map(bastide_api::Revision);
     let watch = Stream::Watch {
         from: from.map(bastide_api::Revision),
+        known: known.zip(call.fields().text("run")?),
     };
     Ok(Answer {
         quiet: true,

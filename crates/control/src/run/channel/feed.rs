@@ -1,5 +1,6 @@
 //! Keeping the feed in step with the store, and the watches that read it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ struct Shared {
     /// Up to which commit the feed is in step. Sent anew with any news, reports included.
     news: watch::Sender<Revision>,
     watches: Mutex<TaskGroup>,
+    /// Nodes that are known to know what this store does not.
+    departed: Mutex<BTreeSet<NodeId>>,
     stop: CancellationToken,
 }
 
@@ -74,6 +77,7 @@ impl Feeder {
             feed: Mutex::new(feed),
             news: watch::channel(seen).0,
             watches: Mutex::new(TaskGroup::stopped_by(&stop)),
+            departed: Mutex::default(),
             stop: stop.clone(),
         };
         Ok(Self {
@@ -201,10 +205,37 @@ fn view(snapshot: &OpenSnapshot, mount: MountId) -> Result<ViewEntries, BarrierE
 /// The watches of all connections.
 pub struct Watches(Arc<Shared>);
 
+impl Watches {
+    /// Says so once if a node knows a view that this store never led to.
+    fn judge(&self, node: NodeId, revision: Revision, run: &str) {
+        let feed = self.0.feed();
+        let has_been = feed.has_been(revision, run);
+        let own = feed.revision();
+        drop(feed);
+        let mut told = self
+            .0
+            .departed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if has_been {
+            told.remove(&node);
+        } else if told.insert(node) {
+            tracing::warn!(
+                %node,
+                known = revision.0,
+                own = own.0,
+                "a node knows a state that this store was never in: an older store was put in its \
+                 place. Nodes keep the view they have. Put the later store back, or, if this was on \
+                 purpose, type `bastide accept-restored` on the controller"
+            );
+        }
+    }
+}
+
 impl Streams for Watches {
     fn open(&self, plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes> {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-        let Stream::Watch { from } = stream;
+        let Stream::Watch { from, known } = stream;
         if let Some(identity) = peer.identity {
             let mut watches = self
                 .0
@@ -213,6 +244,9 @@ impl Streams for Watches {
                 .unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = watches.reap() {
                 tracing::error!(cause = ?error, "a watch failed");
+            }
+            if let Some((revision, run)) = known {
+                self.judge(identity.node(), revision, &run);
             }
             let cursor = Cursor::after(from);
             let serving = serve(Arc::clone(&self.0), cursor, identity.node(), pieces);

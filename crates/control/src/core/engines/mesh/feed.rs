@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bastide_api::history::History;
 use bastide_api::v1::WatchEvent;
 use bastide_api::{ClusterId, ClusterRecord, NodeId, Revision, ViewEntries};
 use bastide_pki::ViewSigner;
@@ -235,6 +236,12 @@ impl Feed {
     /// Returns the cluster's record.
     pub fn cluster(&self) -> Option<ClusterRecord> {
         serde_json::from_str(self.view.entries.get("cluster")?).ok()
+    }
+
+    /// Returns whether the view's store was ever in the state after `revision`, while `run` was the
+    /// last run of the control plane. `true` if that cannot be told.
+    pub fn has_been(&self, revision: Revision, run: &str) -> bool {
+        History::of(&self.view).is_none_or(|history| history.has_been(run, revision))
     }
 
     /// Returns the view's revision.

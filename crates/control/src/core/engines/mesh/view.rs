@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bastide_api::EntryKey;
+use bastide_api::history::{HISTORY, History};
 use bastide_store::{BarrierError, Key, KeyRange, OpenSnapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +31,17 @@ pub fn publish(
     value: &impl Serialize,
 ) -> Result<(), Refusal> {
     ctx.within(MOUNT)?.save(&format!("{PREFIX}{entry}"), value)
+}
+
+/// Writes the history that stands in the view.
+pub(super) fn publish_history(ctx: &mut Context<'_, '_>, history: &History) -> Result<(), Refusal> {
+    ctx.within(MOUNT)?
+        .save(&format!("{PREFIX}{HISTORY}"), history)
+}
+
+/// Reads the history that stands in the view.
+pub(super) fn read_history(ctx: &mut Context<'_, '_>) -> Result<Option<History>, Refusal> {
+    ctx.within(MOUNT)?.load(&format!("{PREFIX}{HISTORY}"))
 }
 
 /// Takes an entry out of the view. `ctx` may be of any mount.
