@@ -1,5 +1,6 @@
 //! The daemons: `bastide server` and `bastide agent`.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use bastide_api::{
 use bastide_control::core::registry::Registry;
 use bastide_control::run::channel::{self, Begin, ControllerCrew, Listen};
 use bastide_control::run::dev as control_dev;
-use bastide_control::run::gate::{GateConfig, Gatehouse};
+use bastide_control::run::gate::{Gate, GateConfig, Gatehouse};
 use bastide_control::run::outbox::AuditTo;
 use bastide_control::run::server::{SealKey, Server as ControlServer, ServerConfig};
 use bastide_linux::{file, lock, memory};
@@ -266,11 +267,24 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
             () = stop.cancelled() => Ok(()),
             // A store that failed once takes no writes until it is opened anew.
             () = server.failed() => Err(anyhow!("the store takes no more writes: see the log")),
+            never = reopen_on_hangup(server.gate()) => match never {},
         }
     };
     let ended = until_told_to_end(ends, stop.clone()).await;
     server.stop().await;
     ended
+}
+
+/// Begins a new audit file whenever a hangup says that the old one was moved away.
+async fn reopen_on_hangup(gate: &Gate) -> Infallible {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup()).expect("signals can be listened for");
+    while hangups.recv().await.is_some() {
+        if let Some(plane) = gate.plane() {
+            plane.reopen_audit().await;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Returns where a controller listens.
