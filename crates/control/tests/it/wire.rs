@@ -308,3 +308,28 @@ async fn a_mount_answers_from_the_moment_it_is_made_until_it_is_removed() {
     }
     dev.server.stop().await;
 }
+
+#[tokio::test]
+async fn an_idempotency_key_is_good_for_one_request_and_its_repetitions() {
+    let dev = dev().await;
+    let write = async |key: &str, body: &str| {
+        let headers = format!("{ROOT}idempotency-key: {key}\r\n");
+        let (status, _, text) = ask(dev.address, "POST /v1/secret/data/k", &headers, body).await;
+        let body: Value = serde_json::from_str(&text).unwrap();
+        (status, body)
+    };
+    let one = r#"{"data":{"a":"1"}}"#;
+    for _ in 0..3 {
+        let (status, body) = write("\"0a9c\"", one).await;
+        assert_eq!((status, &body["data"]["version"]), (200, &1.into()));
+    }
+    let (status, body) = write("0a9c", r#"{"data":{"a":"2"}}"#).await;
+    assert_eq!(status, 422, "{body}");
+    let said = body["errors"][0].as_str().unwrap();
+    assert!(said.contains("draw a new one"), "{said}");
+    for bad in ["", "two words", &"x".repeat(256)] {
+        assert_eq!(write(bad, one).await.0, 400, "{bad}");
+    }
+    let (_, body) = write("another", one).await;
+    assert_eq!(body["data"]["version"], 2);
+}

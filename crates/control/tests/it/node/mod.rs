@@ -3,6 +3,7 @@
 mod full;
 mod join;
 mod lost;
+mod repeated;
 mod restored;
 mod sealed;
 mod tls;
