@@ -169,7 +169,7 @@ fn megabyte(site: &Site, from: &str, to: &str) -> Duration {
 }
 
 #[test]
-fn traffic_goes_on_when_a_relay_dies_when_udp_is_blocked_one_way_and_when_an_uplink_flaps() {
+fn traffic_goes_on_when_a_relay_dies_when_udp_is_blocked_one_way_and_when_uplinks_flap() {
     if !can_run(&["nft", "ip", "ping"]) {
         return;
     }
@@ -193,7 +193,7 @@ fn traffic_goes_on_when_a_relay_dies_when_udp_is_blocked_one_way_and_when_an_upl
     });
     a_relay_dies(&site);
     udp_is_blocked_one_way(&site);
-    an_uplink_goes_and_comes(&site);
+    uplinks_go_and_come(&site);
     site.down();
 }
 
@@ -272,23 +272,37 @@ fn udp_is_blocked_one_way(site: &Site) {
     site.lab().fault("home-router", &[]).unwrap();
 }
 
-/// It is away for longer than anybody is patient.
-fn an_uplink_goes_and_comes(site: &Site) {
-    let pulse = Pulse::start(site, "boreas", "atlas");
-    site.lab().cut("home-router/wan").unwrap();
+/// Two sites lose their uplinks, for longer than anybody is patient, and get them back at once.
+fn uplinks_go_and_come(site: &Site) {
+    let (out, across) = (
+        Pulse::start(site, "boreas", "atlas"),
+        Pulse::start(site, "boreas", "cygnus"),
+    );
+    let uplinks = ["home-router/wan", "edge-router/wan"];
+    for uplink in uplinks {
+        site.lab().cut(uplink).unwrap();
+    }
     until("the loss", || {
-        path(site, "boreas", "atlas") == Some(PathKind::None)
-            && path(site, "boreas", "delos") == Some(PathKind::None)
-    });
-    site.lab().heal("home-router/wan").unwrap();
-    let begun = Instant::now();
-    let gap = pulse.recovery(begun);
-    eprintln!("uplink back: {gap:?}");
-    assert!(gap <= Duration::from_secs(7), "{gap:?}");
-    until("all paths again", || {
-        ["cygnus", "delos"]
+        let is_lost = |from, to| path(site, from, to) == Some(PathKind::None);
+        ["atlas", "delos", "cygnus"]
             .iter()
-            .all(|name| site.pings("boreas", name))
+            .all(|name| is_lost("boreas", name))
+            && ["boreas", "cygnus"]
+                .iter()
+                .all(|name| is_lost("atlas", name))
+    });
+    for uplink in uplinks {
+        site.lab().heal(uplink).unwrap();
+    }
+    let begun = Instant::now();
+    let gaps = [out.recovery(begun), across.recovery(begun)];
+    eprintln!("uplinks back: {gaps:?}");
+    assert!(
+        gaps.iter().all(|gap| *gap <= Duration::from_secs(7)),
+        "{gaps:?}"
+    );
+    until("all paths again", || {
+        site.pings("boreas", "delos") && site.pings("cygnus", "delos")
     });
     let events = site.node("boreas", "atlas").unwrap().events;
     assert!(

@@ -126,7 +126,9 @@ impl Size {
     /// Returns the size that a check is padded to, to see that it still gets through.
     fn to_confirm(&self, now: Instant) -> Option<u16> {
         let is_idle = self.round.is_none() && self.unconfirmed.is_none();
-        (self.is_measured && is_idle && self.confirm_at <= now).then_some(self.limit)
+        // There is nothing below the least: if it is lost, the path must not look lossy for that.
+        let is_due = self.confirm_at <= now && self.limit > SIZES[SIZES.len() - 1];
+        (self.is_measured && is_idle && is_due).then_some(self.limit)
     }
 
     fn due(&self, pace: Duration) -> Option<Instant> {

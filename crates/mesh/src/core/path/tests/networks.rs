@@ -271,6 +271,18 @@ fn a_path_that_begins_to_swallow_long_datagrams_carries_traffic_again_within_fiv
 }
 
 #[test]
+fn a_path_that_carries_less_than_any_size_is_told_as_the_smallest_and_stays() {
+    let mut world = world(5, Kind::PortRestricted, Kind::PortRestricted);
+    world.narrow.insert(A, 500);
+    world.run_with_long_traffic(Duration::from_secs(30), A, B);
+    assert_eq!(world.mtu(A, B), Some(512));
+    assert!(world.is_direct(A, B) && world.is_direct(B, A));
+    let before = world.arrivals(A, B).len();
+    world.send_packet(A, B);
+    assert!(world.run_until(ms(100), |it| it.arrivals(A, B).len() > before));
+}
+
+#[test]
 fn loss_alone_lowers_no_mtu() {
     let mut world = world(8, Kind::PortRestricted, Kind::PortRestricted);
     world.loss = 50;
