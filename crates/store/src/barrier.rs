@@ -13,7 +13,7 @@ use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::{hkdf, hmac, rand};
 use bastide_api::{ClusterId, Revision, Secret};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::map::{Batch, Key, KeyRange, Op, Snapshot, Store, StoreError, Table};
 use crate::seal::{Seal, SealError, Sharing};
@@ -285,8 +285,12 @@ impl Unsealed {
             .epochs
             .iter()
             .map(|(&epoch, key)| {
-                let of_table =
-                    |table| aead::key(derive(key, &[b"bastide table", &[table]]).expose());
+                let of_table = |table| {
+                    // In place: a key that is moved leaves a copy where it was.
+                    let mut bytes = Zeroizing::new([0; 32]);
+                    derive_to(key, &[b"bastide table", &[table]], &mut bytes);
+                    aead::key(&bytes)
+                };
                 (epoch, (0..=u8::MAX).map(of_table).collect())
             })
             .collect();
@@ -376,15 +380,17 @@ impl Unsealed {
 }
 
 fn derive(key: &[u8; 32], info: &[&[u8]]) -> Secret<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    derive_to(key, info, &mut bytes);
+    Secret::new(*bytes)
+}
+
+fn derive_to(key: &[u8; 32], info: &[&[u8]], to: &mut [u8; 32]) {
     let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(key);
-    let mut bytes = [0; 32];
     derived
         .expand(info, hkdf::HKDF_SHA256)
-        .and_then(|okm| okm.fill(&mut bytes))
+        .and_then(|okm| okm.fill(to))
         .expect("HKDF-SHA256 gives 32 bytes");
-    let secret = Secret::new(bytes);
-    bytes.zeroize();
-    secret
 }
 
 /// A key and its plain value.

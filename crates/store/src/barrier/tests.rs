@@ -113,3 +113,128 @@ fn neither_values_nor_keys_reach_the_disk_in_clear() {
     let open = OpenSnapshot::new(store.snapshot().unwrap(), barrier);
     assert_eq!(open.get(&key).unwrap().unwrap().expose(), CANARY);
 }
+
+/// A key, remembered in a form in which it does not stand in memory itself.
+struct Masked([u8; 32]);
+
+const MASK: u8 = 0xa5;
+
+impl Masked {
+    fn new(key: &[u8; 32]) -> Self {
+        let mut masked = [MASK; 32];
+        for (masked, byte) in masked.iter_mut().zip(key) {
+            *masked ^= byte;
+        }
+        Self(masked)
+    }
+
+    /// Returns how often the key stands in this process's writable memory.
+    fn copies(&self) -> usize {
+        use std::os::unix::fs::FileExt;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let mut chunk = vec![0; 1 << 20];
+        let own = chunk.as_ptr_range();
+        let own = own.start as u64..own.end as u64;
+        let mut found = 0;
+        for line in maps.lines().filter(|line| line.contains(" rw")) {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let end = u64::from_str_radix(end, 16).unwrap();
+            let mut at = u64::from_str_radix(start, 16).unwrap();
+            while at < end {
+                let want = chunk.len().min(usize::try_from(end - at).unwrap());
+                // Memory that was given back meanwhile holds nothing.
+                let Ok(read) = memory.read_at(&mut chunk[..want], at) else {
+                    break;
+                };
+                let first = self.0[0] ^ MASK;
+                let windows = chunk[..read].windows(32).enumerate();
+                found += windows
+                    .filter(|(_, window)| window[0] == first)
+                    .filter(|(_, window)| window.iter().zip(&self.0).all(|(a, b)| a ^ MASK == *b))
+                    .filter(|(offset, _)| !own.contains(&(at + *offset as u64)))
+                    .count();
+                if read < 32 || read < want {
+                    break;
+                }
+                // A key may lie across two chunks.
+                at += if at + read as u64 == end {
+                    read as u64
+                } else {
+                    read as u64 - 31
+                };
+            }
+        }
+        chunk.zeroize();
+        found
+    }
+}
+
+#[test]
+fn a_barrier_that_was_dropped_leaves_none_of_its_keys_in_memory() {
+    let keyring = StoredKeyring {
+        epochs: BTreeMap::from([(1, *random().expose())]),
+        active: 1,
+        index: *random().expose(),
+    };
+    let table = {
+        let mut bytes = Zeroizing::new([0; 32]);
+        derive_to(&keyring.epochs[&1], &[b"bastide table", &[2]], &mut bytes);
+        Masked::new(&bytes)
+    };
+    let barrier = Unsealed::new(ClusterId::from_bytes([1; 16]), &keyring);
+    drop(keyring);
+    let key = Key::new(Table(2), "a");
+    let sealed = barrier.seal(&key, b"value");
+    barrier.open(&key, &sealed).unwrap();
+    assert!(0 < table.copies(), "the control: a key in use is found");
+    drop(barrier);
+    assert_eq!(table.copies(), 0);
+}
+
+#[test]
+fn a_store_that_could_not_be_filled_is_not_initialised() {
+    let store = RedbStore::in_memory().unwrap();
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let failed = Barrier::initialise_with(&store, &DevSeal::new(), cluster, |_| {
+        Err(BarrierError::NotInitialised)
+    });
+    assert!(failed.is_err());
+    assert!(!Barrier::is_initialised(&store).unwrap());
+    let key = Key::new(Table(2), "first");
+    let barrier = Barrier::initialise_with(&store, &DevSeal::new(), cluster, |_| {
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Put(key.clone(), b"contents".to_vec()));
+        Ok::<_, BarrierError>(batch)
+    });
+    let open = OpenSnapshot::new(store.snapshot().unwrap(), barrier.unwrap());
+    assert_eq!(open.get(&key).unwrap().unwrap().expose(), b"contents");
+}
+
+#[test]
+fn a_store_tells_what_opens_it() {
+    use crate::seal::{ShamirSeal, Sharing};
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let store = RedbStore::in_memory().unwrap();
+    assert_eq!(Barrier::sealed_by(&store).unwrap(), None);
+    Barrier::initialise(&store, &DevSeal::new(), cluster).unwrap();
+    let other = SealKind::Other("dev".to_owned());
+    assert_eq!(Barrier::sealed_by(&store).unwrap(), Some(other));
+    let store = RedbStore::in_memory().unwrap();
+    let sharing = Sharing::new(5, 3).unwrap();
+    let (seal, shares) = ShamirSeal::split(sharing);
+    let made = Barrier::initialise(&store, &seal, cluster).unwrap();
+    assert_eq!(
+        Barrier::sealed_by(&store).unwrap(),
+        Some(SealKind::Shares(sharing))
+    );
+    let seal = ShamirSeal::combine(sharing, &shares[1..4]).unwrap();
+    let open = Barrier::unseal(&store, &seal).unwrap();
+    assert_eq!(open.digest("token", b"x"), made.digest("token", b"x"));
+    let (strange, _) = ShamirSeal::split(sharing);
+    assert!(matches!(
+        Barrier::unseal(&store, &strange),
+        Err(BarrierError::Seal(SealError::Shares))
+    ));
+}
