@@ -9,8 +9,10 @@ use bastide_api::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
+use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -110,19 +112,31 @@ impl Body for Reply {
     }
 }
 
-/// Serves one request. Never fails: what goes wrong is an answer.
+/// Serves one request. Never fails: what goes wrong is an answer. Until `unknown_until` is cancelled it
+/// could not be told who a client with a certificate is; afterwards he must come again.
 pub async fn serve(
     front: Front,
     door: Door,
     peer: Peer,
+    unknown_until: Option<CancellationToken>,
     request: hyper::Request<Incoming>,
 ) -> hyper::Response<Reply> {
     let head = request.method() == Method::HEAD;
+    let is_http1 = request.version() < Version::HTTP_2;
     let codes = health_codes(request.uri().query());
     let served = match parse(door, peer, request).await {
         Err(refused) => refused.into_response(),
-        Ok(parsed) => match front.admit(&parsed).await {
+        Ok(parsed) => match front.admit(&parsed, unknown_until.as_ref()).await {
             Admitted::Answered((status, body)) => Refused::retried(with_body(status, &body)),
+            Admitted::Late => {
+                let (status, body) = answers::sealed();
+                let mut response = Refused::retried(with_body(status, &body));
+                if is_http1 {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
+            }
             Admitted::Plane(plane, turn) => {
                 let served = tokio::select! {
                     biased;
@@ -180,6 +194,8 @@ async fn ask(
 enum Admitted {
     /// Nowhere: it is answered.
     Answered(Answered),
+    /// Nowhere: its connection is of the time before, and whose it is was not known then.
+    Late,
     /// To the plane, until the token is cancelled.
     Plane(Plane, Option<CancellationToken>),
 }
@@ -189,7 +205,11 @@ fn is_seal(request: &Request) -> bool {
 }
 
 impl Front {
-    async fn admit(&self, request: &Request) -> Admitted {
+    async fn admit(
+        &self,
+        request: &Request,
+        unknown_until: Option<&CancellationToken>,
+    ) -> Admitted {
         match self {
             Self::Plane(_) if is_seal(request) => {
                 let body = json!({ "errors": ["this server cannot be sealed"] });
@@ -201,7 +221,10 @@ impl Front {
                     return Admitted::Answered(answered);
                 }
                 let state = gate.state();
+                // Looked at after the state: the one before is over when this one is seen.
+                let is_late = unknown_until.is_some_and(CancellationToken::is_cancelled);
                 match state.phase {
+                    Phase::Open(_) if is_late => Admitted::Late,
                     Phase::Open(plane) => Admitted::Plane(plane, Some(state.turn)),
                     Phase::Empty | Phase::Sealed => Admitted::Answered(answers::sealed()),
                 }

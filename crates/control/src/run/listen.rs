@@ -121,6 +121,7 @@ pub async fn serve(
             front: front.clone(),
             door,
             sources: sources.clone(),
+            unknown_until: None,
         };
         connections.spawn("connection", async move {
             match secured(socket, address, security, turn).await {
@@ -166,6 +167,7 @@ pub async fn serve_here(listener: UnixListener, front: Front, stop: Cancellation
             front: front.clone(),
             door: Door::Api,
             sources: Sources::default(),
+            unknown_until: None,
         };
         let stop = stop.clone();
         connections.spawn("connection", async move {
@@ -252,6 +254,8 @@ struct Desk {
     front: Front,
     door: Door,
     sources: Sources,
+    /// Cancelled when who the client is may be told after all; `None` if that is known.
+    unknown_until: Option<CancellationToken>,
 }
 
 impl Desk {
@@ -271,7 +275,7 @@ impl Desk {
             }
             peer.patience = Patience::Worn;
         }
-        let response = http::serve(self.front, self.door, peer, request).await;
+        let response = http::serve(self.front, self.door, peer, self.unknown_until, request).await;
         if let Some(source) = source
             && response.status().is_client_error()
         {
@@ -286,9 +290,12 @@ async fn connection(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     known: Known,
-    desk: Desk,
+    mut desk: Desk,
     stop: CancellationToken,
 ) {
+    if let Known::Not(turn) = &known {
+        desk.unknown_until = Some(turn.clone());
+    }
     let service = service_fn(move |request| {
         let desk = desk.clone();
         async move { Ok::<_, std::convert::Infallible>(desk.serve(peer, request).await) }

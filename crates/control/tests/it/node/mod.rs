@@ -2,6 +2,7 @@
 
 mod full;
 mod join;
+mod leases;
 mod lost;
 mod repeated;
 mod restored;

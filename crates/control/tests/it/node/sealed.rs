@@ -123,9 +123,14 @@ async fn a_sealed_controller_says_so_to_nodes_and_operators_and_serves_them_once
         csr: None,
         ..node.renewal()
     };
+    let is_passing = |error: &ClientError| {
+        matches!(error, ClientError::Lost { .. }) || error.status() == Some(503)
+    };
     let mut again = early.renew(&report).await;
-    if matches!(again, Err(ClientError::Lost { .. })) {
-        again = early.renew(&report).await;
+    for _ in 0..2 {
+        if again.as_ref().is_err_and(is_passing) {
+            again = early.renew(&report).await;
+        }
     }
     again.unwrap();
     assert!(
