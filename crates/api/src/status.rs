@@ -94,3 +94,40 @@ pub struct TaskStatus {
     /// Whether its node can be reached now.
     pub reachable: bool,
 }
+
+/// How much of the Swarm a node's engine has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmStatus {
+    /// What the managers call this node, while it is a member.
+    pub member: Option<String>,
+    /// Whether this node is a manager whose Swarm answers; only then is the rest known.
+    pub manager: bool,
+    /// How many members it hears from.
+    pub ready: u32,
+    /// The services, sorted by name.
+    pub services: Vec<SwarmServiceStatus>,
+}
+
+/// A service, as the Swarm's manager counts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmServiceStatus {
+    /// Its name in the Swarm: `<stack>_<service>`.
+    pub name: String,
+    /// How many of its tasks run.
+    pub running: u32,
+    /// How many should.
+    pub wanted: u32,
+}
+
+/// What `bastide cluster rebuild` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildPlan {
+    /// Whether the Swarm is kept, with this engine as its only manager; otherwise it is begun anew.
+    pub keeps: bool,
+    /// What the engine is in the Swarm now, in a few words.
+    pub now: String,
+    /// The nodes that will be members, by name.
+    pub nodes: Vec<String>,
+    /// The services that will run, by their names in the Swarm.
+    pub services: Vec<String>,
+}

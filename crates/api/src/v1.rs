@@ -252,6 +252,9 @@ pub struct SwarmAnswer {
     pub swarm: Option<String>,
     /// The managers' mesh addresses.
     pub managers: Vec<Ipv4Addr>,
+    /// What the managers are called in the Swarm.
+    #[serde(default)]
+    pub manager_ids: Vec<String>,
     /// The token that lets this node join in its role. Zeroise after use.
     pub token: Option<String>,
 }
@@ -263,6 +266,9 @@ pub struct SwarmReport {
     pub swarm: String,
     /// The managers' mesh addresses.
     pub managers: Vec<Ipv4Addr>,
+    /// What the managers are called in the Swarm.
+    #[serde(default)]
+    pub manager_ids: Vec<String>,
     /// The token for workers. Zeroise after use.
     pub worker_token: String,
     /// The token for managers. Zeroise after use.

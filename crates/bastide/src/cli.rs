@@ -45,6 +45,9 @@ pub enum Verb {
     /// Explain the mesh
     #[command(subcommand)]
     Mesh(MeshVerb),
+    /// Rebuild the Swarm below the cluster
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
     /// Leave the cluster and undo every change made to this machine
     Down(Down),
     /// Check this machine layer by layer, and say what mends what is wrong
@@ -134,6 +137,12 @@ pub struct Up {
     /// Container address range, a /24 per node, fixed for the cluster's life
     #[arg(long)]
     pub containers: Option<Ipv4Net>,
+    /// Range for networks that Swarm makes itself, fixed for the cluster's life
+    #[arg(long)]
+    pub swarm_pool: Option<Ipv4Net>,
+    /// Range of Swarm's bridge on each node, fixed for the cluster's life
+    #[arg(long)]
+    pub swarm_gateway: Option<Ipv4Net>,
     /// MTU of mesh and containers, 1280 to 1420, fixed for the cluster's life
     #[arg(long)]
     pub mtu: Option<u16>,
@@ -244,6 +253,25 @@ pub enum MeshVerb {
         #[command(flatten)]
         format: Format,
     },
+}
+
+/// `bastide cluster`
+#[derive(Debug, Subcommand)]
+pub enum ClusterVerb {
+    /// Make a Swarm whole that lost its managers or their state, from what is deployed; shows first
+    /// what that does
+    Rebuild(Rebuild),
+}
+
+/// `bastide cluster rebuild`
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+    /// Begin a new Swarm even where the old one could be kept
+    #[arg(long)]
+    pub anew: bool,
 }
 
 /// `bastide down`

@@ -1,6 +1,7 @@
 //! The verbs: each composes what the crates offer, and prints.
 
 mod agent_socket;
+mod cluster;
 mod deploy;
 mod doctor;
 mod down;
@@ -10,6 +11,7 @@ pub mod lab;
 mod mesh;
 mod node;
 mod operator;
+mod preflight;
 mod restored;
 mod sealing;
 mod serve;
@@ -63,6 +65,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Deploy(arguments) => deploy::run(arguments).await,
         Verb::Ps(arguments) => status::ps(arguments).await,
         Verb::Ticket(arguments) => ticket::run(arguments).await,
+        Verb::Cluster(verb) => cluster::run(verb).await,
         Verb::Node(verb) => node::run(verb).await,
         Verb::AcceptRestored => restored::accept().await,
         Verb::Mesh(verb) => mesh::run(verb).await,

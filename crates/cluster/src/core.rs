@@ -1,5 +1,6 @@
 //! What decides: pure functions from what is wanted and what is there to what to do.
 
+pub mod collisions;
 pub mod facts;
 pub mod firewall;
 #[cfg(test)]

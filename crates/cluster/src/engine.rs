@@ -81,7 +81,16 @@ impl Engine {
         let path = socket.display().to_string();
         let plain = Docker::connect_with_unix(&path, REQUEST_MAX.as_secs(), API_DEFAULT_VERSION)
             .map_err(unreachable)?;
-        let version = plain.version().await.map_err(unreachable)?;
+        let version = match Object::new("asking", "version").ask(plain.version()).await {
+            Ok(version) => version,
+            Err(EngineError::Failed { source, .. }) => {
+                return Err(EngineError::Unreachable {
+                    socket: socket.to_owned(),
+                    source,
+                });
+            }
+            Err(error) => return Err(error),
+        };
         let engine = version.version.unwrap_or_default();
         let parse = |text: Option<String>| text.as_deref().and_then(ApiVersion::parse);
         let api = parse(version.api_version)
@@ -130,12 +139,11 @@ impl Engine {
 
     /// Returns the id of the image `name`, or `None` if the engine does not have it.
     pub async fn image_id(&self, name: &str) -> Result<Option<String>, EngineError> {
-        match self.docker.inspect_image(name).await {
+        let object = Object::new("inspecting image", name);
+        match object.ask(self.docker.inspect_image(name)).await {
             Ok(image) => Ok(image.id),
-            Err(source) => match Object::new("inspecting image", name).failed(source) {
-                error if error.status() == Some(404) => Ok(None),
-                error => Err(error),
-            },
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

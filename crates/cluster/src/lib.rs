@@ -26,4 +26,6 @@ pub use crate::core::service::Trouble;
 pub use crate::engine::{Change, Engine, EngineError};
 pub use crate::run::filter;
 pub use crate::run::leave::leave;
-pub use crate::run::reconcile::{Reconciler, Report, SwarmAccess};
+pub use crate::run::reconcile::{
+    Managed, RebuildError, RebuildPlan, Reconciler, Report, SwarmAccess,
+};

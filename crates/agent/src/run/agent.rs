@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::paths::PathAnswer;
+use bastide_api::status::{SwarmServiceStatus, SwarmStatus};
 use bastide_api::v1::PathFact;
 use bastide_api::{NodeId, UnixTime, ports};
 use bastide_client::{TaskError, TaskGroup};
+use bastide_cluster::core::collisions::Collision;
 use bastide_cluster::firewall::Rules;
 use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
 use bastide_cluster::{filter, firewall};
@@ -27,23 +29,25 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::engine::{EngineLoop, EngineState};
+use super::engine::{EngineLoop, EngineState, Order};
 use super::follow::{self, Picture};
 use super::handover::Handover;
 use super::host::{self, HostError, INTERFACE, MeshDevice};
 use super::images::{self, ImageError};
-use super::join;
 use super::ledger::Ledger;
 use super::membership::{Member, MembershipError, fresh_key, identity};
 use super::report::{self, Observed};
 use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
-use super::upkeep;
+use super::{join, preflight, upkeep};
 use crate::core::journal::Change;
 use crate::core::{desired, picture, skew};
 
 /// How often paths are looked at: names and status follow within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Orders for the engine's loop that may wait: it takes one between two rounds, and a round may take a
+/// while where the engine is slow. More are refused.
+const ORDERS_MAX: usize = 4;
 /// How long a last answer on the socket may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -92,6 +96,9 @@ pub enum AgentError {
     /// The images.
     #[error("the store of images cannot be used")]
     Images(#[from] ImageError),
+    /// The host uses a range of the cluster for something else. Nothing was changed.
+    #[error("{0}; this host was not changed")]
+    Collides(Box<Collision>),
     /// One of its tasks ended.
     #[error("a part of the agent ended")]
     Task(#[source] TaskError),
@@ -112,6 +119,14 @@ pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), A
     }
     let member = Member::new(state.clone(), identity(&state)?, membership, clock)?;
     let ledger = Ledger::open(&state)?;
+    if ledger.to_undo().is_empty() {
+        // Nothing is changed yet: the last moment to leave a host as it is.
+        let plan = &member.answer().cluster.plan;
+        let found = preflight::collisions(plan, &member.settings().engine).await?;
+        if let Some(collision) = found.into_iter().next() {
+            return Err(AgentError::Collides(Box::new(collision)));
+        }
+    }
     let agent = Agent::start(state, member, ledger, &options.socket).await?;
     agent.serve(stop).await
 }
@@ -141,6 +156,8 @@ struct Agent {
     paths: watch::Sender<BTreeMap<NodeId, PathFact>>,
     pictures: watch::Receiver<Picture>,
     engine: watch::Receiver<EngineState>,
+    /// What the engine's loop is told.
+    orders: mpsc::Sender<Order>,
     zone: watch::Sender<Arc<Zone>>,
     image_peers: watch::Sender<Vec<SocketAddr>>,
     upstreams: watch::Sender<Vec<SocketAddr>>,
@@ -175,6 +192,7 @@ impl Agent {
         let (pictures_sender, pictures) = watch::channel(first);
         let (paths, paths_receiver) = watch::channel(BTreeMap::new());
         let (engine_sender, engine) = watch::channel(EngineState::default());
+        let (orders, orders_receiver) = mpsc::channel(ORDERS_MAX);
         let (image_peers, image_addresses) = watch::channel(Vec::new());
         let (upstreams, _) = watch::channel(Vec::new());
         let blobs = Arc::new(images::open(state.images())?);
@@ -216,6 +234,7 @@ impl Agent {
             member: member.clone(),
             ledger: ledger.clone(),
             state: engine_sender,
+            orders: orders_receiver,
         };
         tasks.spawn("engine", endless(engine_loop.run()));
         let missing = Arc::new(Notify::new());
@@ -231,6 +250,7 @@ impl Agent {
             paths,
             pictures,
             engine,
+            orders,
             zone,
             image_peers,
             upstreams,
@@ -455,6 +475,13 @@ impl Agent {
                     Ok::<(), Infallible>(())
                 });
             }
+            Question::Swarm(reply) => {
+                let _ = reply.send(swarm_status(&self.engine.borrow()));
+            }
+            Question::Order(order) => {
+                // Full: whoever waits for the reply is told by its end.
+                drop(self.orders.try_send(order));
+            }
         }
     }
 
@@ -516,6 +543,24 @@ async fn start_mesh(
     })
     .await
     .map_err(AgentError::Mesh)
+}
+
+fn swarm_status(engine: &EngineState) -> SwarmStatus {
+    let managed = engine.managed.clone().unwrap_or_default();
+    SwarmStatus {
+        member: engine.member.clone(),
+        manager: engine.managed.is_some(),
+        ready: u32::try_from(managed.ready.len()).unwrap_or(u32::MAX),
+        services: managed
+            .services
+            .into_iter()
+            .map(|(name, (running, wanted))| SwarmServiceStatus {
+                name,
+                running,
+                wanted,
+            })
+            .collect(),
+    }
 }
 
 /// Ends tasks: within that time those that watch for it, then the others.

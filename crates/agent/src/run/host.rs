@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use bastide_cluster::core::collisions::{self, Owner, Taken};
 use bastide_linux::netlink::{LinkIndex, NetlinkError, Route, Socket};
 use bastide_linux::sysctl::SysctlError;
 use ipnet::{IpNet, Ipv4Net};
@@ -44,6 +45,35 @@ pub fn close_ranges(ledger: &Ledger, ranges: &[Ipv4Net]) -> Result<(), HostError
             .map_err(HostError::Netlink)?;
     }
     Ok(())
+}
+
+/// Returns what this host's own addresses and routes use; ours are left out.
+pub fn taken() -> Result<Vec<Taken>, HostError> {
+    let mut socket = Socket::open().map_err(HostError::Netlink)?;
+    let links = socket.links().map_err(HostError::Netlink)?;
+    let names: BTreeMap<_, _> = links
+        .into_iter()
+        .map(|link| (link.index, link.name))
+        .collect();
+    let interface = |index| names.get(&index).cloned().unwrap_or_default();
+    let mut taken = Vec::new();
+    for address in socket.addresses().map_err(HostError::Netlink)? {
+        if let IpNet::V4(range) = address.net {
+            let interface = interface(address.link);
+            taken.push((interface.clone(), range, Owner::Address { interface }));
+        }
+    }
+    for route in socket.routes().map_err(HostError::Netlink)? {
+        if let (IpNet::V4(range), Some(dev)) = (route.to, route.dev) {
+            let interface = interface(dev);
+            taken.push((interface.clone(), range, Owner::Route { interface }));
+        }
+    }
+    Ok(taken
+        .into_iter()
+        .filter(|(interface, ..)| !collisions::is_own_interface(interface, INTERFACE))
+        .map(|(_, range, by)| Taken { range, by })
+        .collect())
 }
 
 /// The mesh device in the kernel.

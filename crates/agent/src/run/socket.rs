@@ -12,11 +12,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bastide_api::NodeId;
 use bastide_api::paths::PathAnswer;
-use bastide_api::status::Status;
+use bastide_api::status::{RebuildPlan, Status, SwarmStatus};
+use bastide_cluster::core::swarm::rebuild::Way;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
+
+use super::engine::Order;
 
 /// Questions that may wait: more are refused, because the loop that answers is stuck then.
 const QUESTIONS_MAX: usize = 64;
@@ -36,6 +39,10 @@ pub enum Question {
     },
     /// To have an image in this host's store; answers with its reference by digest.
     Image(String, oneshot::Sender<Result<String, String>>),
+    /// How much of the Swarm this node's engine has.
+    Swarm(oneshot::Sender<SwarmStatus>),
+    /// What the engine's loop is to do.
+    Order(Order),
 }
 
 /// The socket could not be opened.
@@ -70,6 +77,9 @@ pub fn open(
         .route("/v1/status", get(status))
         .route("/v1/mesh/why/{from}/{to}", get(why))
         .route("/v1/images", post(image))
+        .route("/v1/swarm", get(swarm))
+        .route("/v1/swarm/plan", post(plan_rebuild))
+        .route("/v1/swarm/rebuild", post(rebuild))
         .with_state(questions);
     Ok((listener, router, inbox))
 }
@@ -114,6 +124,47 @@ async fn image(State(questions): State<Questions>, Json(body): Json<ImageBody>) 
     match ask(&questions, |reply| Question::Image(body.image, reply)).await {
         Some(Ok(reference)) => data(&json!({"reference": reference})),
         Some(Err(error)) => refused(StatusCode::NOT_FOUND, &error),
+        None => busy(),
+    }
+}
+
+async fn swarm(State(questions): State<Questions>) -> Response {
+    match ask(&questions, Question::Swarm).await {
+        Some(status) => data(&status),
+        None => busy(),
+    }
+}
+
+#[derive(Deserialize)]
+struct RebuildBody {
+    #[serde(default)]
+    anew: bool,
+}
+
+async fn plan_rebuild(
+    State(questions): State<Questions>,
+    Json(body): Json<RebuildBody>,
+) -> Response {
+    let anew = body.anew;
+    let order = |reply| Question::Order(Order::PlanRebuild { anew, reply });
+    match ask(&questions, order).await {
+        Some(Ok(plan)) => data(&RebuildPlan {
+            keeps: plan.way == Way::Keep,
+            now: plan.now,
+            nodes: plan.nodes,
+            services: plan.services,
+        }),
+        Some(Err(error)) => refused(StatusCode::CONFLICT, &error),
+        None => busy(),
+    }
+}
+
+async fn rebuild(State(questions): State<Questions>, Json(body): Json<RebuildBody>) -> Response {
+    let anew = body.anew;
+    let order = |reply| Question::Order(Order::Rebuild { anew, reply });
+    match ask(&questions, order).await {
+        Some(Ok(())) => data(&json!({})),
+        Some(Err(error)) => refused(StatusCode::CONFLICT, &error),
         None => busy(),
     }
 }

@@ -1,6 +1,7 @@
 //! `bastide join`: one more host.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,8 +10,8 @@ use bastide_api::{Secret, Ticket};
 
 use crate::cli::Join;
 use crate::exit::{Exit, Failure};
-use crate::verbs::{agent_socket, services, up};
-use crate::{output, privilege};
+use crate::verbs::{agent_socket, preflight, services, up};
+use crate::{output, paths, privilege};
 
 /// Longest ticket that is read from standard input, in bytes.
 const TICKET_BYTES_MAX: u64 = 4096;
@@ -28,6 +29,9 @@ pub async fn run(arguments: Join) -> anyhow::Result<()> {
             .hint("print a new one on a controller with `bastide ticket`")
     })?;
     drop(parsed);
+    if !Path::new(paths::AGENT).exists() {
+        preflight::check_engine(&node.engine).await?;
+    }
     let mut running = services::Running::new(arguments.node.foreground);
     running
         .start_agent(Some(Handover {

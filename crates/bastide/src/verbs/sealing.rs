@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Init, Unseal};
 use crate::exit::{Exit, Failure};
-use crate::verbs::{operator, serve, services, up};
+use crate::verbs::{operator, preflight, serve, up};
 use crate::{output, paths, privilege};
 
 /// Longest line with a share, in bytes; one has 66 at most.
@@ -51,7 +51,8 @@ pub async fn init(arguments: Init) -> anyhow::Result<()> {
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let node = up::settings(&arguments.up.node)?;
     let plan = up::plan(&arguments.up)?;
-    services::check_range_is_free(&plan)?;
+    preflight::check_engine(&node.engine).await?;
+    preflight::check_ranges(&plan, &node.engine).await?;
     let made = serve::bootstrap(&arguments.up, &node, plan, Some(sharing)).await?;
     let handover = Handover {
         ticket: made.ticket,

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use bastide_agent::{AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
+use bastide_agent::{AgentError, AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
 use bastide_api::{
     AddressPlan, ClusterId, ClusterName, ClusterRecord, NodeName, Secret, SwarmSettings, ports,
 };
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Agent, Server, Up};
+use crate::exit::{Exit, Failure};
 use crate::verbs::{ending, services};
 use crate::{output, paths};
 
@@ -55,9 +56,18 @@ pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
     };
     let stop = CancellationToken::new();
     let run = bastide_agent::run(options, stop.clone());
-    until_told_to_end(run, stop)
-        .await
-        .context("the agent ended")
+    match until_told_to_end(run, stop).await {
+        Err(AgentError::Collides(collision)) => {
+            let what = format!("{collision}; this host was not changed");
+            Err(Failure::new(Exit::Conflict, what)
+                .hint(format!(
+                    "give the range up, and what was begun goes on: {}",
+                    collision.mend()
+                ))
+                .into())
+        }
+        ended => ended.context("the agent ended"),
+    }
 }
 
 fn read_handover(from: impl Read) -> anyhow::Result<Handover> {

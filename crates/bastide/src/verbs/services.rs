@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bastide_agent::Handover;
-use bastide_api::{AddressPlan, Secret};
-use bastide_linux::{file, netlink};
+use bastide_api::Secret;
+use bastide_linux::file;
 use bastide_store::KeyFileSeal;
 use data_encoding::BASE64;
 use tokio::io::AsyncWriteExt;
@@ -161,7 +161,15 @@ impl Running {
             };
             ensure_runs("agent", self.agent.as_mut())?;
             if within < began.elapsed() {
-                return Err(error.context("the agent does not answer"));
+                let error = error.context("the agent does not answer");
+                if self.foreground {
+                    return Err(error);
+                }
+                // What it says of itself is in systemd's journal.
+                return Err(error.context(
+                    Failure::new(Exit::Failed, "this host is no node yet")
+                        .hint(format!("journalctl -n 20 -u {AGENT_UNIT_NAME}")),
+                ));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -208,10 +216,14 @@ fn ensure_runs(what: &str, daemon: Option<&mut Child>) -> anyhow::Result<()> {
     let ended = daemon
         .try_wait()
         .with_context(|| format!("could not look after the {what}"))?;
-    match ended {
-        Some(status) => Err(anyhow::anyhow!("the {what} ended: {status}")),
-        None => Ok(()),
+    let Some(status) = ended else { return Ok(()) };
+    let said = format!("the {what} ended: {status}");
+    if status.code() == Some(Exit::Conflict as i32) {
+        return Err(Failure::new(Exit::Conflict, said)
+            .hint("it said why above")
+            .into());
     }
+    Err(anyhow::anyhow!(said))
 }
 
 /// Asks a daemon to end, and ends it if it does not.
@@ -305,28 +317,6 @@ pub fn likely_address() -> anyhow::Result<IpAddr> {
             .hint("name the address at which they reach it with `--public ADDRESS`")
             .into()
     })
-}
-
-/// Refuses ranges that this host already has addresses in.
-pub fn check_range_is_free(plan: &AddressPlan) -> anyhow::Result<()> {
-    let mut socket = netlink::Socket::open().context("could not ask the kernel for addresses")?;
-    for address in socket
-        .addresses()
-        .context("could not list this host's addresses")?
-    {
-        let std::net::IpAddr::V4(ip) = address.net.addr() else {
-            continue;
-        };
-        for (range, option) in [(plan.mesh, "--mesh"), (plan.containers, "--containers")] {
-            if range.contains(&ip) {
-                let what = format!("range {range} is in use: this host has address {ip}");
-                return Err(Failure::new(Exit::Conflict, what)
-                    .hint(format!("choose another range with `{option}`"))
-                    .into());
-            }
-        }
-    }
-    Ok(())
 }
 
 fn has_systemd() -> bool {

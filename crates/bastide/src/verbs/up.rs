@@ -10,7 +10,7 @@ use bastide_api::AddressPlan;
 use crate::cli::{NodeArgs, Up};
 use crate::exit::{Exit, Failure};
 use crate::verbs::services::Ready;
-use crate::verbs::{agent_socket, sealing, serve, services, ticket};
+use crate::verbs::{agent_socket, preflight, sealing, serve, services, ticket};
 use crate::{output, paths, privilege};
 
 /// How long the control plane and the agent may take to answer.
@@ -25,7 +25,8 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
         check_begun()?;
         None
     } else {
-        services::check_range_is_free(&plan)?;
+        preflight::check_engine(&node.engine).await?;
+        preflight::check_ranges(&plan, &node.engine).await?;
         let answer = serve::bootstrap(&arguments, &node, plan, None).await?;
         serve::settle()?;
         output::note(format!(
@@ -114,6 +115,12 @@ pub fn plan(arguments: &Up) -> anyhow::Result<AddressPlan> {
     }
     if let Some(containers) = arguments.containers {
         plan.containers = containers;
+    }
+    if let Some(pool) = arguments.swarm_pool {
+        plan.swarm_pool = pool;
+    }
+    if let Some(gateway) = arguments.swarm_gateway {
+        plan.swarm_gateway = gateway;
     }
     if let Some(mtu) = arguments.mtu {
         plan.mtu = mtu;

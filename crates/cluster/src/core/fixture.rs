@@ -1,6 +1,6 @@
 //! A cluster of three nodes, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use bastide_api::{
@@ -13,7 +13,16 @@ use super::state::{
     Actual, Availability, ManagerState, Member, MemberId, Membership, Network, Phase, ServiceId,
     SwarmId, SwarmService, SwarmTask, TaskId, UpdateState,
 };
-use super::swarm::{self, Desired, Known};
+use super::swarm::{self, Desired, Known, Plan};
+
+/// What a manager has to do where all is well.
+pub(crate) const QUIET: Plan = Plan {
+    steps: Vec::new(),
+    troubles: Vec::new(),
+    waiting: false,
+    ask: false,
+    speaks: true,
+};
 
 pub(crate) fn address(slot: u8) -> Ipv4Addr {
     Ipv4Addr::new(100, 72, 0, slot)
@@ -49,6 +58,7 @@ pub(crate) fn desired(me: u8) -> Desired {
         nodes: (1..=3).map(|slot| (address(slot), node(slot))).collect(),
         wishes: Vec::new(),
         known: Known::default(),
+        collisions: Vec::new(),
     }
 }
 
@@ -56,6 +66,7 @@ pub(crate) fn known(has_token: bool) -> Known {
     Known {
         swarm: Some(SwarmId("s".to_owned())),
         managers: vec![address(1)],
+        manager_ids: BTreeSet::from([MemberId("m1".to_owned())]),
         has_token,
     }
 }
@@ -98,6 +109,7 @@ pub(crate) fn fresh() -> Actual {
             address: None,
             manager: false,
             managers: Vec::new(),
+            manager_ids: BTreeSet::new(),
         },
         networks: BTreeMap::new(),
         manager: None,
@@ -151,7 +163,11 @@ pub(crate) fn member(slot: u8) -> Member {
 /// Node 1 as the manager of three members that are what they should be.
 pub(crate) fn manager() -> Actual {
     let mut networks = own_networks(1);
-    networks.insert(swarm::NETWORK.to_owned(), network(false));
+    let service = Network {
+        swarm_scope: true,
+        ..network(false)
+    };
+    networks.insert(swarm::NETWORK.to_owned(), service);
     Actual {
         membership: Membership {
             phase: Phase::Active,
@@ -160,6 +176,7 @@ pub(crate) fn manager() -> Actual {
             address: Some(address(1)),
             manager: true,
             managers: vec![address(1)],
+            manager_ids: BTreeSet::from([MemberId("m1".to_owned())]),
         },
         networks,
         manager: Some(ManagerState {

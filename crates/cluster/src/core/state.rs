@@ -1,6 +1,6 @@
 //! What a container engine says of itself, its Swarm and its networks, in our own words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -62,6 +62,8 @@ pub struct Membership {
     pub manager: bool,
     /// The managers that it knows of.
     pub managers: Vec<Ipv4Addr>,
+    /// What these are called.
+    pub manager_ids: BTreeSet<MemberId>,
 }
 
 /// How far an engine's membership is.

@@ -6,7 +6,14 @@
 //! ```text
 //! Inactive -> (networks of this host) -> Init | Join -> Pending -> Active
 //! manager:  labels and availability of members, service network, services, strangers, tokens
+//! worker:   leaves a Swarm that the cluster's has replaced
 //! ```
+
+mod members;
+mod networks;
+pub mod rebuild;
+mod services;
+mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -15,12 +22,9 @@ use std::time::Duration;
 use bastide_api::{AddressPlan, NodeId, NodeRecord, SwarmSettings, UnixTime, View};
 use ipnet::Ipv4Net;
 
+use super::collisions::Collision;
 use super::service::{Trouble, Wish, wishes};
-use super::spread::{self, ARCH_LABEL, Move, NODE_LABEL, SITE_LABEL};
-use super::state::{
-    Actual, Availability, ManagerState, Member, MemberId, Membership, Network, Phase, ServiceId,
-    SwarmId, SwarmService, UpdateState,
-};
+use super::state::{Actual, ManagerState, MemberId, Membership, Phase, ServiceId, SwarmId};
 
 /// The network on every node that services are attached to.
 pub const NETWORK: &str = "bastide";
@@ -30,6 +34,11 @@ pub const NETWORK_TEMPLATE: &str = "bastide-cfg";
 pub const BRIDGE: &str = "bst-containers";
 /// Swarm's own bridge for overlay networks, made before Swarm chooses its subnet.
 pub const GATEWAY_NETWORK: &str = "docker_gwbridge";
+
+/// The bridge driver's option for the MTU.
+pub const OPTION_MTU: &str = "com.docker.network.driver.mtu";
+/// The bridge driver's option for the device's name.
+pub const OPTION_BRIDGE: &str = "com.docker.network.bridge.name";
 
 /// How long an unknown member is left alone: its node's record may be on its way to us.
 pub const STRANGER_GRACE: Duration = Duration::from_secs(10);
@@ -45,6 +54,9 @@ pub struct Known {
     pub swarm: Option<SwarmId>,
     /// The managers' mesh addresses.
     pub managers: Vec<Ipv4Addr>,
+    /// What the managers are called in it. A Swarm that was begun anew has others at the same
+    /// addresses.
+    pub manager_ids: BTreeSet<MemberId>,
     /// Whether a join token is at hand.
     pub has_token: bool,
 }
@@ -68,6 +80,8 @@ pub struct Desired {
     pub wishes: Vec<Wish>,
     /// What the control plane knows of the Swarm.
     pub known: Known,
+    /// What of the cluster's ranges this host uses for something else.
+    pub collisions: Vec<Collision>,
 }
 
 /// What is wanted, and what is wrong with it.
@@ -92,6 +106,7 @@ impl Desired {
                 .collect(),
             wishes,
             known,
+            collisions: Vec::new(),
         };
         Some((desired, troubles))
     }
@@ -114,6 +129,8 @@ pub struct Memory {
     pub spread_at: BTreeMap<ServiceId, UnixTime>,
     /// The revision that a service was last updated to, by name.
     pub tried: BTreeMap<String, String>,
+    /// Whether the last round found the engine in a Swarm that the cluster's has replaced.
+    pub stale: bool,
 }
 
 /// One thing to do. Steps are done in order; a failed one ends the round.
@@ -147,6 +164,11 @@ pub enum Step {
         /// The dispatcher's heartbeat in milliseconds.
         heartbeat_ms: u64,
     },
+    /// Go on as the only manager, with all that this engine knows of the Swarm.
+    Force {
+        /// The only address that it listens on.
+        address: Ipv4Addr,
+    },
     /// Become a member, in the role that the token at hand gives.
     Join {
         /// The only address that it listens on.
@@ -172,6 +194,11 @@ pub enum Step {
     },
     /// Make new join tokens; those that were given out are void.
     RotateTokens,
+    /// Make a manager a worker, so that it can be removed.
+    Demote {
+        /// Which.
+        member: MemberId,
+    },
     /// Remove a member, whatever it runs.
     RemoveMember {
         /// Which.
@@ -209,22 +236,41 @@ pub struct Plan {
     pub troubles: Vec<Trouble>,
     /// Whether something is under way, so that a look is worth while soon.
     pub waiting: bool,
+    /// Whether what the control plane knows of the Swarm must be asked for anew before the next
+    /// round.
+    pub ask: bool,
+    /// Whether this node, if it is a manager, speaks for the cluster's Swarm.
+    pub speaks: bool,
 }
 
 /// Decides what to do, and remembers what it needs for the next time.
 pub fn plan(desired: &Desired, actual: &Actual, memory: &mut Memory, now: UnixTime) -> Plan {
     let mut plan = Plan::default();
+    let was_stale = std::mem::take(&mut memory.stale);
+    if stale::is_stale(desired, actual) {
+        // What is known may be older than this membership: only a fresh word counts.
+        memory.stale = !was_stale;
+        plan.ask = true;
+        plan.waiting = true;
+        if was_stale {
+            plan.steps.push(Step::Leave);
+        }
+        return plan;
+    }
+    plan.speaks = actual.manager.is_some() && stale::speaks(desired, actual);
+    networks::collisions(&mut plan, desired, actual);
     match &actual.membership.phase {
         Phase::Inactive => enter(&mut plan, desired, actual),
         Phase::Pending => plan.waiting = true,
         Phase::Error(error) => recover(&mut plan, desired, error),
         Phase::Locked => plan.troubles.push(Trouble::new(
-            "the Swarm's state on this node is locked",
+            "the Swarm's state on this node is locked; if the key is lost: \
+             `bastide cluster rebuild`",
             "docker swarm unlock",
         )),
         Phase::Active => match &actual.manager {
             Some(manager) => {
-                own_networks(&mut plan, desired, actual);
+                networks::own(&mut plan, desired, actual);
                 manage(&mut plan, desired, actual, manager, memory, now);
             }
             None => work(&mut plan, desired, actual),
@@ -243,7 +289,11 @@ pub fn departs(view: &View, found: &Membership) -> bool {
 
 /// Not a member: the networks first, so that no task ever comes to a node without them.
 fn enter(plan: &mut Plan, desired: &Desired, actual: &Actual) {
-    own_networks(plan, desired, actual);
+    if !plan.troubles.is_empty() {
+        // Half a node is worse than none: its tasks would have addresses that lead elsewhere.
+        return;
+    }
+    networks::own(plan, desired, actual);
     let address = desired.me.address;
     let others: Vec<Ipv4Addr> = desired
         .known
@@ -270,51 +320,17 @@ fn enter(plan: &mut Plan, desired: &Desired, actual: &Actual) {
     plan.waiting = true;
 }
 
-/// The networks that belong to this host alone.
-fn own_networks(plan: &mut Plan, desired: &Desired, actual: &Actual) {
-    let (subnet, mtu) = (desired.me.containers, desired.plan.mtu);
-    if !actual.networks.contains_key(GATEWAY_NETWORK) {
-        plan.steps.push(Step::CreateGateway {
-            subnet: desired.plan.swarm_gateway,
-            mtu,
-        });
-    }
-    match actual.networks.get(NETWORK_TEMPLATE) {
-        None => plan.steps.push(Step::CreateTemplate { subnet, mtu }),
-        Some(found) if is_template(found, subnet, mtu) => {}
-        Some(_) if actual.membership.phase == Phase::Inactive => {
-            plan.steps.push(Step::RemoveNetwork {
-                name: NETWORK_TEMPLATE.to_owned(),
-            });
-            plan.steps.push(Step::CreateTemplate { subnet, mtu });
-        }
-        Some(_) => plan.troubles.push(Trouble::new(
-            format!(
-                "network `{NETWORK_TEMPLATE}` is not this node's: expected {subnet}, MTU {mtu}"
-            ),
-            "docker swarm leave --force",
-        )),
-    }
-}
-
-fn is_template(found: &Network, subnet: Ipv4Net, mtu: u16) -> bool {
-    let option = |name: &str| found.options.get(name).map(String::as_str);
-    found.config_only
-        && found.subnets == [subnet]
-        && option(OPTION_MTU) == Some(&mtu.to_string())
-        && option(OPTION_BRIDGE) == Some(BRIDGE)
-}
-
-/// The bridge driver's option for the MTU.
-pub const OPTION_MTU: &str = "com.docker.network.driver.mtu";
-/// The bridge driver's option for the device's name.
-pub const OPTION_BRIDGE: &str = "com.docker.network.bridge.name";
-
-/// A worker in an error has nothing to lose: its state is its manager's. A manager has.
+/// A worker in an error has nothing to lose: its state is its manager's. So has a manager as long as
+/// there is another.
 fn recover(plan: &mut Plan, desired: &Desired, error: &str) {
-    if desired.controller {
+    let known = &desired.known;
+    let has_other = known.managers.iter().any(|one| *one != desired.me.address);
+    if desired.controller && !(has_other && known.has_token) {
         plan.troubles.push(Trouble::new(
-            format!("this node's Swarm manager gave up: {error}"),
+            format!(
+                "this node's Swarm manager gave up: {error}; if a restart does not help: \
+                 `bastide cluster rebuild`"
+            ),
             "systemctl restart docker",
         ));
     } else {
@@ -323,9 +339,17 @@ fn recover(plan: &mut Plan, desired: &Desired, error: &str) {
     }
 }
 
-/// An active worker: it should be one of our managers' members, with its networks in place.
+/// An active worker, or a manager without a leader: it should be one of our managers' members, with
+/// its networks in place.
 fn work(plan: &mut Plan, desired: &Desired, actual: &Actual) {
-    own_networks(plan, desired, actual);
+    networks::own(plan, desired, actual);
+    if actual.membership.manager {
+        plan.troubles.push(Trouble::new(
+            "the Swarm has lost its quorum: too few of its managers answer each other, so nothing \
+             is started or moved; if they are gone for good",
+            "bastide cluster rebuild",
+        ));
+    }
     let managers = &actual.membership.managers;
     let ours = managers
         .iter()
@@ -371,235 +395,8 @@ fn manage(
     if !actual.networks.contains_key(NETWORK) {
         plan.steps.push(Step::CreateNetwork);
     }
-    members(plan, desired, manager, memory, now);
-    services(plan, desired, manager, memory, now);
-}
-
-/// Admits members that are nodes, removes those that are none.
-fn members(
-    plan: &mut Plan,
-    desired: &Desired,
-    manager: &ManagerState,
-    memory: &mut Memory,
-    now: UnixTime,
-) {
-    let present: BTreeSet<&MemberId> = manager.members.iter().map(|member| &member.id).collect();
-    memory.familiar.retain(|id| present.contains(id));
-    memory.stranger_since.retain(|id, _| present.contains(id));
-    memory.ready_since.retain(|id, _| present.contains(id));
-    let mut strangers = Vec::new();
-    for member in &manager.members {
-        if member.ready {
-            memory.ready_since.entry(member.id.clone()).or_insert(now);
-        } else {
-            memory.ready_since.remove(&member.id);
-        }
-        let Some(address) = member.address else {
-            plan.waiting |= member.ready;
-            continue;
-        };
-        let Some(node) = desired.nodes.get(&address) else {
-            let since = *memory
-                .stranger_since
-                .entry(member.id.clone())
-                .or_insert(now);
-            let familiar = memory.familiar.contains(&member.id);
-            if familiar || STRANGER_GRACE <= now.since(since) {
-                strangers.push(member.id.clone());
-            } else {
-                plan.waiting = true;
-            }
-            continue;
-        };
-        memory.stranger_since.remove(&member.id);
-        memory.familiar.insert(member.id.clone());
-        if !member.ready {
-            // A node that joined anew left its former self behind.
-            let twin = |other: &&Member| other.ready && other.address == member.address;
-            if manager.members.iter().find(twin).is_some() && !member.manager {
-                plan.steps.push(Step::RemoveMember {
-                    member: member.id.clone(),
-                });
-            }
-            continue;
-        }
-        let labels = labels(node);
-        let labelled = labels
-            .iter()
-            .all(|(name, value)| member.labels.get(name) == Some(value));
-        // An operator's drain is kept; the pause that everyone joins with is ours.
-        if !labelled || member.availability == Availability::Pause {
-            let labels = member.labels.clone().into_iter().chain(labels).collect();
-            plan.steps.push(Step::Admit {
-                member: member.id.clone(),
-                labels,
-            });
-            plan.waiting = true;
-        }
-    }
-    if !strangers.is_empty() {
-        // Tokens first: a crash in between must not leave a removed node with a valid one.
-        plan.steps.push(Step::RotateTokens);
-        plan.steps.extend(
-            strangers
-                .into_iter()
-                .map(|member| Step::RemoveMember { member }),
-        );
-    }
-}
-
-/// Returns the labels that a member should have.
-fn labels(node: &NodeRecord) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (SITE_LABEL.to_owned(), node.site.to_string()),
-        (ARCH_LABEL.to_owned(), node.arch.to_string()),
-        (NODE_LABEL.to_owned(), node.name.to_string()),
-    ])
-}
-
-fn services(
-    plan: &mut Plan,
-    desired: &Desired,
-    manager: &ManagerState,
-    memory: &mut Memory,
-    now: UnixTime,
-) {
-    let mut present: BTreeMap<&str, &SwarmService> = manager
-        .services
-        .iter()
-        .map(|service| (service.name.as_str(), service))
-        .collect();
-    let ids: BTreeSet<&ServiceId> = manager.services.iter().map(|service| &service.id).collect();
-    memory.surge_since.retain(|id, _| ids.contains(id));
-    memory.spread_at.retain(|id, _| ids.contains(id));
-    memory
-        .tried
-        .retain(|name, _| desired.wishes.iter().any(|wish| wish.name() == *name));
-
-    let mut settled = Vec::new();
-    for wish in &desired.wishes {
-        let name = wish.name();
-        let Some(found) = present.remove(name.as_str()) else {
-            memory.tried.insert(name, wish.revision());
-            plan.steps.push(Step::CreateService {
-                wish: Box::new(wish.clone()),
-            });
-            plan.waiting = true;
-            continue;
-        };
-        if service(plan, wish, found, manager, memory, now) {
-            settled.push((wish, found));
-        }
-    }
-    for (name, service) in present {
-        if service.revision.is_some() {
-            let id = service.id.clone();
-            plan.steps.push(Step::RemoveService {
-                id,
-                name: name.to_owned(),
-            });
-        }
-    }
-    // One service at a time, and only when nothing else moves.
-    if !plan.waiting
-        && let Some(Move {
-            wish,
-            found,
-            replicas,
-        }) = spread::next(&settled, manager, memory, desired, now)
-    {
-        memory.surge_since.insert(found.id.clone(), now);
-        memory.spread_at.insert(found.id.clone(), now);
-        plan.steps.push(update(wish, found, replicas));
-        plan.waiting = true;
-    }
-}
-
-/// Brings one service to its wish; true if it is there and at rest.
-fn service(
-    plan: &mut Plan,
-    wish: &Wish,
-    found: &SwarmService,
-    manager: &ManagerState,
-    memory: &mut Memory,
-    now: UnixTime,
-) -> bool {
-    let name = wish.name();
-    let Some(revision) = &found.revision else {
-        plan.troubles.push(Trouble::new(
-            format!("a service `{name}` exists that was not deployed by Bastide"),
-            format!("docker service rm {name}"),
-        ));
-        return false;
-    };
-    let wanted = wish.revision();
-    if *revision != wanted {
-        let failed = matches!(found.update, UpdateState::RolledBack | UpdateState::Paused);
-        if failed && memory.tried.get(&name) == Some(&wanted) {
-            plan.troubles.push(Trouble::new(
-                format!("service `{name}` failed its update and went back to what it was"),
-                format!("docker service ps --no-trunc {name}"),
-            ));
-            return false;
-        }
-        memory.tried.insert(name, wanted);
-        memory.surge_since.remove(&found.id);
-        plan.steps.push(update(wish, found, wish.spec.replicas));
-        plan.waiting = true;
-        return false;
-    }
-    if found.update == UpdateState::Running {
-        plan.waiting = true;
-        return false;
-    }
-    if found.update == UpdateState::Paused {
-        plan.troubles.push(Trouble::new(
-            format!("the update of service `{name}` stopped half way"),
-            format!("docker service ps --no-trunc {name}"),
-        ));
-        return false;
-    }
-    let tasks = || manager.tasks.iter().filter(|task| task.service == found.id);
-    let running = tasks().filter(|task| task.wanted && task.running).count();
-    let running = u32::try_from(running).unwrap_or(u32::MAX);
-    if found.replicas == Some(wish.spec.replicas) {
-        memory.surge_since.remove(&found.id);
-        // Those that ought to run first: they say why they cannot.
-        let mut told = tasks()
-            .filter(|task| task.wanted)
-            .chain(tasks().filter(|task| !task.wanted));
-        if running < wish.spec.replicas
-            && let Some(reason) = told.find_map(|task| task.trouble.as_ref())
-        {
-            plan.troubles.push(Trouble::new(
-                format!(
-                    "{running} of {} tasks of `{name}` run: {reason}",
-                    wish.spec.replicas
-                ),
-                format!("docker service ps --no-trunc {name}"),
-            ));
-        }
-        return true;
-    }
-    // Too many on purpose: wait until they run, then let Swarm take them from the fullest nodes.
-    if let Some(since) = memory.surge_since.get(&found.id)
-        && now.since(*since) < SURGE_MAX
-        && found.replicas.is_some_and(|replicas| running < replicas)
-    {
-        plan.waiting = true;
-        return false;
-    }
-    plan.steps.push(update(wish, found, wish.spec.replicas));
-    plan.waiting = true;
-    false
-}
-
-fn update(wish: &Wish, found: &SwarmService, replicas: u32) -> Step {
-    Step::UpdateService {
-        id: found.id.clone(),
-        wish: Box::new(wish.clone()),
-        replicas,
-    }
+    members::members(plan, desired, manager, memory, now);
+    services::services(plan, desired, manager, memory, now);
 }
 
 #[cfg(test)]

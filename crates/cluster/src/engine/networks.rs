@@ -16,8 +16,9 @@ use crate::core::swarm::{
 impl Engine {
     /// Lists the networks, by name.
     pub async fn networks(&self) -> Result<BTreeMap<String, Network>, EngineError> {
-        let listed = self.docker.list_networks(None::<ListNetworksOptions>).await;
-        let listed = listed.map_err(|e| Object::new("listing", "networks").failed(e))?;
+        let listed = Object::new("listing", "networks")
+            .ask(self.docker.list_networks(None::<ListNetworksOptions>))
+            .await?;
         Ok(listed.into_iter().filter_map(network).collect())
     }
 
@@ -92,8 +93,10 @@ impl Engine {
 
     /// Removes a network; one that does not exist is removed already.
     pub async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
-        let removed = self.docker.remove_network(name).await;
-        match removed.map_err(|e| Object::new("removing network", name).failed(e)) {
+        match Object::new("removing network", name)
+            .ask(self.docker.remove_network(name))
+            .await
+        {
             Err(error) if error.status() == Some(404) => Ok(()),
             other => other,
         }
@@ -104,12 +107,7 @@ impl Engine {
         request: models::NetworkCreateRequest,
     ) -> Result<(), EngineError> {
         let object = Object::new("creating network", request.name.clone());
-        match self
-            .docker
-            .create_network(request)
-            .await
-            .map_err(|e| object.failed(e))
-        {
+        match object.ask(self.docker.create_network(request)).await {
             Ok(_) => Ok(()),
             // It exists: a round before this one got further than it knew.
             Err(error) if error.status() == Some(409) => Ok(()),

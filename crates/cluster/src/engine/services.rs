@@ -18,8 +18,9 @@ use crate::core::swarm::NETWORK;
 impl Engine {
     /// Lists the services, on a manager.
     pub async fn services(&self) -> Result<Vec<SwarmService>, EngineError> {
-        let listed = self.docker.list_services(None::<ListServicesOptions>).await;
-        let listed = listed.map_err(|e| Object::new("listing", "services").failed(e))?;
+        let listed = Object::new("listing", "services")
+            .ask(self.docker.list_services(None::<ListServicesOptions>))
+            .await?;
         Ok(listed.into_iter().filter_map(service).collect())
     }
 
@@ -27,10 +28,7 @@ impl Engine {
     pub async fn create_service(&self, wish: &Wish) -> Result<(), EngineError> {
         let object = Object::new("creating service", wish.name());
         let spec = spec(wish, wish.spec.replicas);
-        self.docker
-            .create_service(spec, None)
-            .await
-            .map_err(|e| object.failed(e))?;
+        object.ask(self.docker.create_service(spec, None)).await?;
         Ok(())
     }
 
@@ -42,14 +40,12 @@ impl Engine {
         replicas: u32,
     ) -> Result<(), EngineError> {
         let object = Object::new("updating service", wish.name());
-        let found = self
-            .docker
-            .inspect_service(
+        let found = object
+            .ask(self.docker.inspect_service(
                 &id.0,
                 None::<bollard::query_parameters::InspectServiceOptions>,
-            )
-            .await
-            .map_err(|e| object.failed(e))?;
+            ))
+            .await?;
         let version = found
             .version
             .and_then(|version| version.index)
@@ -59,15 +55,17 @@ impl Engine {
             .registry_auth_from("spec")
             .build();
         let spec = spec(wish, replicas);
-        let updated = self.docker.update_service(&id.0, spec, options, None).await;
-        updated.map_err(|e| object.failed(e))?;
+        let update = self.docker.update_service(&id.0, spec, options, None);
+        object.ask(update).await?;
         Ok(())
     }
 
     /// Removes a service; one that does not exist is removed already.
     pub async fn remove_service(&self, id: &ServiceId) -> Result<(), EngineError> {
-        let removed = self.docker.delete_service(&id.0).await;
-        match removed.map_err(|e| Object::new("removing service", id.0.clone()).failed(e)) {
+        match Object::new("removing service", id.0.clone())
+            .ask(self.docker.delete_service(&id.0))
+            .await
+        {
             Err(error) if error.status() == Some(404) => Ok(()),
             other => other,
         }

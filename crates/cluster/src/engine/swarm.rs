@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bastide_api::Secret;
@@ -39,12 +40,16 @@ pub(crate) struct Swarm {
 impl Engine {
     /// Asks whether and how the engine is a member of a Swarm.
     pub async fn membership(&self) -> Result<Membership, EngineError> {
-        let info = self
-            .docker
-            .info()
-            .await
-            .map_err(|e| Object::new("asking", "info").failed(e))?;
-        Ok(membership(info.swarm.unwrap_or_default()))
+        Ok(self.info().await?.0)
+    }
+
+    /// Asks for the membership and for the folder that the engine keeps everything in.
+    pub(crate) async fn info(&self) -> Result<(Membership, Option<PathBuf>), EngineError> {
+        let info = Object::new("asking", "info")
+            .ask(self.docker.info())
+            .await?;
+        let membership = membership(info.swarm.unwrap_or_default());
+        Ok((membership, info.docker_root_dir.map(PathBuf::from)))
     }
 
     /// Begins a Swarm that listens on `address` only.
@@ -73,10 +78,22 @@ impl Engine {
             ..Default::default()
         };
         let object = Object::new("beginning a Swarm at", address.to_string());
-        self.docker
-            .init_swarm(request)
-            .await
-            .map_err(|e| object.failed(e))?;
+        object.ask(self.docker.init_swarm(request)).await?;
+        Ok(())
+    }
+
+    /// Goes on as the only manager of the Swarm that this engine knows, listening on `address` only.
+    /// The other managers are none any more.
+    pub async fn force_swarm(&self, address: Ipv4Addr) -> Result<(), EngineError> {
+        let request = models::SwarmInitRequest {
+            listen_addr: Some(format!("{address}:{}", ports::SWARM_MANAGER)),
+            advertise_addr: Some(address.to_string()),
+            data_path_addr: Some(address.to_string()),
+            force_new_cluster: Some(true),
+            ..Default::default()
+        };
+        let object = Object::new("forcing the Swarm to go on at", address.to_string());
+        object.ask(self.docker.init_swarm(request)).await?;
         Ok(())
     }
 
@@ -108,8 +125,10 @@ impl Engine {
     /// Leaves the Swarm, whatever runs.
     pub async fn leave_swarm(&self) -> Result<(), EngineError> {
         let options = LeaveSwarmOptionsBuilder::new().force(true).build();
-        let left = self.docker.leave_swarm(Some(options)).await;
-        match left.map_err(|e| Object::new("leaving", "the Swarm").failed(e)) {
+        match Object::new("leaving", "the Swarm")
+            .ask(self.docker.leave_swarm(Some(options)))
+            .await
+        {
             // 503: it is no member.
             Err(error) if error.status() == Some(503) => Ok(()),
             other => other,
@@ -119,11 +138,7 @@ impl Engine {
     /// Asks a manager for its Swarm.
     pub(crate) async fn swarm(&self) -> Result<Swarm, EngineError> {
         let object = Object::new("inspecting", "the Swarm");
-        let swarm = self
-            .docker
-            .inspect_swarm()
-            .await
-            .map_err(|e| object.failed(e))?;
+        let swarm = object.ask(self.docker.inspect_swarm()).await?;
         let dispatcher = swarm
             .spec
             .and_then(|spec| spec.dispatcher)
@@ -168,11 +183,7 @@ impl Engine {
         rotate: Rotate,
         change: impl FnOnce(&mut models::SwarmSpec),
     ) -> Result<(), EngineError> {
-        let swarm = self
-            .docker
-            .inspect_swarm()
-            .await
-            .map_err(|e| object.failed(e))?;
+        let swarm = object.ask(self.docker.inspect_swarm()).await?;
         let mut spec = swarm.spec.unwrap_or_default();
         change(&mut spec);
         let version = swarm
@@ -185,16 +196,14 @@ impl Engine {
             .rotate_worker_token(tokens)
             .rotate_manager_token(tokens)
             .build();
-        self.docker
-            .update_swarm(spec, options)
-            .await
-            .map_err(|e| object.failed(e))
+        object.ask(self.docker.update_swarm(spec, options)).await
     }
 
     /// Lists the members, on a manager.
     pub async fn members(&self) -> Result<Vec<Member>, EngineError> {
-        let listed = self.docker.list_nodes(None::<ListNodesOptions>).await;
-        let listed = listed.map_err(|e| Object::new("listing", "Swarm nodes").failed(e))?;
+        let listed = Object::new("listing", "Swarm nodes")
+            .ask(self.docker.list_nodes(None::<ListNodesOptions>))
+            .await?;
         Ok(listed.into_iter().filter_map(member).collect())
     }
 
@@ -205,11 +214,7 @@ impl Engine {
         labels: &BTreeMap<String, String>,
     ) -> Result<(), EngineError> {
         let object = Object::new("admitting Swarm node", id.0.clone());
-        let node = self
-            .docker
-            .inspect_node(&id.0)
-            .await
-            .map_err(|e| object.failed(e))?;
+        let node = object.ask(self.docker.inspect_node(&id.0)).await?;
         let mut spec = node.spec.unwrap_or_default();
         spec.labels = Some(labels.clone().into_iter().collect());
         if spec.availability != Some(models::NodeSpecAvailabilityEnum::DRAIN) {
@@ -222,17 +227,38 @@ impl Engine {
         let options = UpdateNodeOptionsBuilder::new()
             .version(i64::try_from(version).unwrap_or(i64::MAX))
             .build();
-        self.docker
-            .update_node(&id.0, spec, options)
+        object
+            .ask(self.docker.update_node(&id.0, spec, options))
             .await
-            .map_err(|e| object.failed(e))
+    }
+
+    /// Makes a manager a worker; one that does not exist is none already.
+    pub async fn demote(&self, id: &MemberId) -> Result<(), EngineError> {
+        let object = Object::new("demoting Swarm node", id.0.clone());
+        let node = match object.ask(self.docker.inspect_node(&id.0)).await {
+            Err(error) if error.status() == Some(404) => return Ok(()),
+            node => node?,
+        };
+        let mut spec = node.spec.unwrap_or_default();
+        spec.role = Some(models::NodeSpecRoleEnum::WORKER);
+        let version = node
+            .version
+            .and_then(|version| version.index)
+            .unwrap_or_default();
+        let options = UpdateNodeOptionsBuilder::new()
+            .version(i64::try_from(version).unwrap_or(i64::MAX))
+            .build();
+        let demoted = object.ask(self.docker.update_node(&id.0, spec, options));
+        demoted.await
     }
 
     /// Removes a member, whatever it runs; one that does not exist is removed already.
     pub async fn remove_member(&self, id: &MemberId) -> Result<(), EngineError> {
         let options = DeleteNodeOptionsBuilder::new().force(true).build();
-        let removed = self.docker.delete_node(&id.0, Some(options)).await;
-        match removed.map_err(|e| Object::new("removing Swarm node", id.0.clone()).failed(e)) {
+        match Object::new("removing Swarm node", id.0.clone())
+            .ask(self.docker.delete_node(&id.0, Some(options)))
+            .await
+        {
             Err(error) if error.status() == Some(404) => Ok(()),
             other => other,
         }
@@ -286,6 +312,11 @@ fn membership(info: models::SwarmInfo) -> Membership {
         managers: managers
             .iter()
             .filter_map(|one| address(one.addr.as_deref()))
+            .collect(),
+        manager_ids: managers
+            .into_iter()
+            .filter_map(|one| one.node_id)
+            .map(MemberId)
             .collect(),
     }
 }

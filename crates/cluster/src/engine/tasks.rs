@@ -26,18 +26,17 @@ pub enum Change {
 impl Engine {
     /// Lists the tasks, with those that ended lately, on a manager.
     pub async fn tasks(&self) -> Result<Vec<SwarmTask>, EngineError> {
-        let listed = self.docker.list_tasks(None::<ListTasksOptions>).await;
-        let listed = listed.map_err(|e| Object::new("listing", "tasks").failed(e))?;
+        let listed = Object::new("listing", "tasks")
+            .ask(self.docker.list_tasks(None::<ListTasksOptions>))
+            .await?;
         Ok(listed.into_iter().filter_map(task).collect())
     }
 
     /// Lists the running containers.
     pub async fn containers(&self) -> Result<Vec<Container>, EngineError> {
-        let listed = self
-            .docker
-            .list_containers(None::<ListContainersOptions>)
-            .await;
-        let listed = listed.map_err(|e| Object::new("listing", "containers").failed(e))?;
+        let listed = Object::new("listing", "containers")
+            .ask(self.docker.list_containers(None::<ListContainersOptions>))
+            .await?;
         Ok(listed.into_iter().map(container).collect())
     }
 

@@ -1,15 +1,20 @@
 //! One round of keeping an engine in step with the view.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
 use bastide_api::{NodeId, NodeRecord, Secret, UnixTime, View};
 use tracing::{debug, info};
 
+use super::disk;
+use crate::core::collisions::{self, Taken};
 use crate::core::facts;
-use crate::core::service::Trouble;
-use crate::core::state::{Actual, ManagerState, SwarmId};
-use crate::core::swarm::{Desired, Known, Memory, Step, departs, plan};
+use crate::core::service::{Trouble, Wish};
+use crate::core::state::{Actual, ManagerState, MemberId, Phase, SwarmId};
+use crate::core::swarm::rebuild::{self, RebuildRefusal, Way};
+use crate::core::swarm::{Desired, Known, Memory, Step, Wanted, departs, plan};
 use crate::engine::{Engine, EngineError, JoinTokens};
 
 /// Until the next round when something is under way.
@@ -34,6 +39,8 @@ pub struct SwarmAccess {
     pub swarm: Option<SwarmId>,
     /// The managers' mesh addresses.
     pub managers: Vec<std::net::Ipv4Addr>,
+    /// What the managers are called in the Swarm.
+    pub manager_ids: BTreeSet<MemberId>,
     /// The token that lets this node join in its role.
     pub token: Option<Secret<String>>,
 }
@@ -43,6 +50,7 @@ impl From<SwarmAnswer> for SwarmAccess {
         Self {
             swarm: answer.swarm.map(SwarmId),
             managers: answer.managers,
+            manager_ids: answer.manager_ids.into_iter().map(MemberId).collect(),
             token: answer.token.map(Secret::new),
         }
     }
@@ -62,8 +70,50 @@ pub struct Report {
     /// On a manager: the Swarm and its tokens, to be told to the control plane when they differ from
     /// what it knows. Secret.
     pub swarm: Option<SwarmReport>,
+    /// On a manager: how much of the Swarm is there.
+    pub managed: Option<Managed>,
+    /// Whether what the control plane knows of the Swarm must be asked for anew before the next round.
+    pub ask: bool,
+    /// Whether the engine did not answer in time, so that what it runs may well go on.
+    pub slow: bool,
     /// When to look again, if nothing happens before.
     pub next: Duration,
+}
+
+/// How much of its Swarm a manager has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Managed {
+    /// The members that it hears from.
+    pub ready: BTreeSet<String>,
+    /// How many tasks of each service run, and how many should.
+    pub services: BTreeMap<String, (u32, u32)>,
+}
+
+/// What a rebuild of the Swarm would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebuildPlan {
+    /// How.
+    pub way: Way,
+    /// What the engine is now, in a few words.
+    pub now: String,
+    /// The nodes that will be members.
+    pub nodes: Vec<String>,
+    /// The services that will run.
+    pub services: Vec<String>,
+}
+
+/// Why a Swarm was not rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// It must not be.
+    #[error(transparent)]
+    Refused(#[from] RebuildRefusal),
+    /// This node is no member of the cluster.
+    #[error("this node is no member of the cluster")]
+    NoNode,
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl Reconciler {
@@ -84,18 +134,20 @@ impl Reconciler {
 
     /// Looks, decides, acts, and tells. Not cancel safe: a step may be done and not told; the next
     /// round finds it done.
-    pub async fn step(&mut self, view: &View, access: &SwarmAccess, now: UnixTime) -> Report {
+    pub async fn step(
+        &mut self,
+        view: &View,
+        access: &SwarmAccess,
+        host: &[Taken],
+        now: UnixTime,
+    ) -> Report {
         let mut report = Report {
             next: LATER,
             ..Report::default()
         };
-        let known = Known {
-            swarm: access.swarm.clone(),
-            managers: access.managers.clone(),
-            has_token: access.token.is_some(),
-        };
-        let Some((desired, troubles)) = Desired::of(view, self.me, known) else {
+        let Some((desired, troubles)) = self.desired(view, access, host) else {
             if let Err(error) = self.depart(view, &mut report).await {
+                report.slow = error.is_slow();
                 report.troubles.push(trouble(&error));
                 report.next = AFTER_FAILURE;
             }
@@ -103,8 +155,12 @@ impl Reconciler {
         };
         report.troubles = troubles;
         if let Err(error) = self.round(&desired, access, now, &mut report).await {
+            report.slow = error.is_slow();
             report.troubles.push(trouble(&error));
             report.next = AFTER_FAILURE;
+            if report.slow {
+                return report;
+            }
         }
         match self.tasks(&desired.me).await {
             Ok(tasks) => report.tasks = Some(tasks),
@@ -126,6 +182,78 @@ impl Reconciler {
         super::leave::leave(&self.engine, None).await
     }
 
+    /// Says what [`Self::rebuild`] would do.
+    pub async fn plan_rebuild(
+        &self,
+        view: &View,
+        access: &SwarmAccess,
+        host: &[Taken],
+        anew: bool,
+    ) -> Result<RebuildPlan, RebuildError> {
+        let (desired, _) = self
+            .desired(view, access, host)
+            .ok_or(RebuildError::NoNode)?;
+        let membership = self.engine.membership().await?;
+        let leads = membership.manager && self.engine.swarm().await.is_ok();
+        let way = rebuild::way(&desired, &membership, leads, anew)?;
+        let now = match &membership.phase {
+            Phase::Inactive => "no member of a Swarm".to_owned(),
+            Phase::Pending => "waiting for a manager".to_owned(),
+            Phase::Error(error) => format!("a member that gave up: {error}"),
+            Phase::Locked => "locked".to_owned(),
+            Phase::Active if leads => "a manager that answers".to_owned(),
+            Phase::Active if membership.manager => "a manager without a quorum".to_owned(),
+            Phase::Active => "a member".to_owned(),
+        };
+        Ok(RebuildPlan {
+            way,
+            now,
+            nodes: view
+                .nodes
+                .values()
+                .map(|node| node.name.to_string())
+                .collect(),
+            services: desired.wishes.iter().map(Wish::name).collect(),
+        })
+    }
+
+    /// Begins the Swarm anew, or goes on with what this engine knows of it; returns what the control
+    /// plane must be told. What is missing then, members, networks and services, the next rounds
+    /// bring. Not cancel safe; repeated, it takes up where it was left.
+    pub async fn rebuild(
+        &mut self,
+        view: &View,
+        access: &SwarmAccess,
+        host: &[Taken],
+        anew: bool,
+    ) -> Result<SwarmReport, RebuildError> {
+        let way = self.plan_rebuild(view, access, host, anew).await?.way;
+        let (desired, _) = self
+            .desired(view, access, host)
+            .ok_or(RebuildError::NoNode)?;
+        let membership = self.engine.membership().await?;
+        for step in rebuild::steps(way, &desired, &membership) {
+            self.act(&step, access).await?;
+            info!(step = say(&step), "engine changed");
+        }
+        self.memory = Memory::default();
+        let (actual, ..) = self.observe().await?;
+        let swarm = self.engine.swarm().await?;
+        Ok(told(&swarm.id, &swarm.tokens, &desired, &actual))
+    }
+
+    fn desired(&self, view: &View, access: &SwarmAccess, host: &[Taken]) -> Option<Wanted> {
+        let known = Known {
+            swarm: access.swarm.clone(),
+            managers: access.managers.clone(),
+            manager_ids: access.manager_ids.clone(),
+            has_token: access.token.is_some(),
+        };
+        let (mut desired, troubles) = Desired::of(view, self.me, known)?;
+        desired.collisions = collisions::find(&desired.plan, host.iter().cloned());
+        Some((desired, troubles))
+    }
+
     async fn depart(&self, view: &View, report: &mut Report) -> Result<(), EngineError> {
         if departs(view, &self.engine.membership().await?) {
             self.engine.leave_swarm().await?;
@@ -142,7 +270,9 @@ impl Reconciler {
         now: UnixTime,
         report: &mut Report,
     ) -> Result<(), EngineError> {
-        let (actual, swarm) = self.observe().await?;
+        let (actual, swarm, root) = self.observe().await?;
+        report.troubles.extend(root.as_deref().and_then(disk::full));
+        report.managed = actual.manager.as_ref().map(managed);
         report.member = actual
             .membership
             .member
@@ -150,38 +280,49 @@ impl Reconciler {
             .map(|member| member.0.clone());
         let plan = plan(desired, &actual, &mut self.memory, now);
         report.troubles.extend(plan.troubles);
+        report.ask = plan.ask;
         if plan.waiting {
             report.next = SOON;
         }
         let mut tokens = swarm;
+        let mut speaks = plan.speaks;
         for step in plan.steps {
             self.act(&step, access).await?;
             let said = say(&step);
             info!(step = said, "engine changed");
             report.done.push(said);
+            speaks |= matches!(step, Step::Init { .. });
             if matches!(step, Step::Init { .. } | Step::RotateTokens) {
                 let swarm = self.engine.swarm().await?;
                 tokens = Some((swarm.id, swarm.tokens));
             }
         }
-        report.swarm = tokens.map(|(id, tokens)| told(&id, &tokens, desired, &actual));
+        if speaks {
+            report.swarm = tokens.map(|(id, tokens)| told(&id, &tokens, desired, &actual));
+        }
         Ok(())
     }
 
-    async fn observe(&self) -> Result<(Actual, Option<(SwarmId, JoinTokens)>), EngineError> {
-        let membership = self.engine.membership().await?;
+    async fn observe(&self) -> Result<Observed, EngineError> {
+        let (membership, root) = self.engine.info().await?;
         let networks = self.engine.networks().await?;
-        if !membership.manager {
-            return Ok((
-                Actual {
-                    membership,
-                    networks,
-                    manager: None,
-                },
-                None,
-            ));
-        }
-        let swarm = self.engine.swarm().await?;
+        let swarm = if membership.manager {
+            match self.engine.swarm().await {
+                Ok(swarm) => Some(swarm),
+                Err(error) if error.is_without_leader() => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            None
+        };
+        let Some(swarm) = swarm else {
+            let actual = Actual {
+                membership,
+                networks,
+                manager: None,
+            };
+            return Ok((actual, None, root));
+        };
         let manager = ManagerState {
             heartbeat_ms: swarm.heartbeat_ms,
             members: self.engine.members().await?,
@@ -193,7 +334,7 @@ impl Reconciler {
             networks,
             manager: Some(manager),
         };
-        Ok((actual, Some((swarm.id, swarm.tokens))))
+        Ok((actual, Some((swarm.id, swarm.tokens)), root))
     }
 
     async fn act(&self, step: &Step, access: &SwarmAccess) -> Result<(), EngineError> {
@@ -215,6 +356,7 @@ impl Reconciler {
                     .init_swarm(*address, *pool, Duration::from_millis(*heartbeat_ms))
                     .await
             }
+            Step::Force { address } => engine.force_swarm(*address).await,
             Step::Join { address, managers } => match &access.token {
                 Some(token) => engine.join_swarm(*address, managers, token).await,
                 None => Ok(()),
@@ -228,6 +370,7 @@ impl Reconciler {
             Step::CreateNetwork => engine.create_service_network().await,
             Step::Admit { member, labels } => engine.admit(member, labels).await,
             Step::RotateTokens => engine.rotate_tokens().await,
+            Step::Demote { member } => engine.demote(member).await,
             Step::RemoveMember { member } => engine.remove_member(member).await,
             Step::CreateService { wish } => engine.create_service(wish).await,
             Step::UpdateService { id, wish, replicas } => {
@@ -235,6 +378,27 @@ impl Reconciler {
             }
             Step::RemoveService { id, .. } => engine.remove_service(id).await,
         }
+    }
+}
+
+/// What is seen of an engine, the Swarm and its tokens on a manager, and where the engine keeps all.
+type Observed = (Actual, Option<(SwarmId, JoinTokens)>, Option<PathBuf>);
+
+fn managed(state: &ManagerState) -> Managed {
+    let ready = state.members.iter().filter(|member| member.ready);
+    let services = state.services.iter().map(|service| {
+        let running = state
+            .tasks
+            .iter()
+            .filter(|task| task.service == service.id && task.wanted && task.running)
+            .count();
+        let running = u32::try_from(running).unwrap_or(u32::MAX);
+        let wanted = service.replicas.unwrap_or_default();
+        (service.name.clone(), (running, wanted))
+    });
+    Managed {
+        ready: ready.map(|member| member.id.0.clone()).collect(),
+        services: services.collect(),
     }
 }
 
@@ -249,9 +413,16 @@ fn told(id: &SwarmId, tokens: &JoinTokens, desired: &Desired, actual: &Actual) -
             managers.push(address);
         }
     }
+    let ids = actual.manager.iter().flat_map(|manager| &manager.members);
+    let mut manager_ids: Vec<String> = ids
+        .filter(|member| member.manager)
+        .map(|member| member.id.0.clone())
+        .collect();
+    manager_ids.sort_unstable();
     SwarmReport {
         swarm: id.0.clone(),
         managers,
+        manager_ids,
         worker_token: tokens.worker.expose().clone(),
         manager_token: tokens.manager.expose().clone(),
     }
@@ -267,6 +438,8 @@ fn trouble(error: &EngineError) -> Trouble {
     let mend = match error {
         EngineError::Unreachable { .. } => "systemctl start docker",
         EngineError::TooOld { .. } => "apt-get install docker.io",
+        EngineError::Slow { .. } => "systemctl restart docker",
+        EngineError::Refused { message, .. } if disk::is_full(message) => "docker system prune",
         EngineError::Refused { .. } | EngineError::Failed { .. } => "journalctl -u docker",
     };
     Trouble::new(text, mend)
@@ -279,12 +452,14 @@ fn say(step: &Step) -> String {
         Step::CreateTemplate { subnet, .. } => format!("made the container bridge's {subnet}"),
         Step::RemoveNetwork { name } => format!("removed network {name}"),
         Step::Init { address, .. } => format!("began the Swarm at {address}"),
+        Step::Force { address } => format!("went on as the only manager at {address}"),
         Step::Join { .. } => "joined the Swarm".to_owned(),
-        Step::Leave => "left a broken Swarm".to_owned(),
+        Step::Leave => "left a Swarm that is broken or no more".to_owned(),
         Step::SetHeartbeat { heartbeat_ms } => format!("set the heartbeat to {heartbeat_ms} ms"),
         Step::CreateNetwork => "made the service network".to_owned(),
         Step::Admit { member, .. } => format!("admitted Swarm node {member}"),
         Step::RotateTokens => "rotated the join tokens".to_owned(),
+        Step::Demote { member } => format!("demoted Swarm node {member}"),
         Step::RemoveMember { member } => format!("removed Swarm node {member}"),
         Step::CreateService { wish } => format!("made service {}", wish.name()),
         Step::UpdateService { wish, replicas, .. } if *replicas != wish.spec.replicas => {

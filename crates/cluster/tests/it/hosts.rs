@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Host {
     pub net: Net,
     pub engine: Engine,
+    folder: PathBuf,
+    first: u32,
     outer: Child,
     daemon: Child,
     cgroup: String,
@@ -72,47 +74,43 @@ impl Host {
 
         let cgroup = format!("bastide-test-{}-{name}", std::process::id());
         let socket = folder.join("engine.sock");
-        let config = folder.join("daemon.json");
-        fs::write(&config, "{}").unwrap();
-        let log = fs::File::create(folder.join("engine.log")).unwrap();
-        let path = |name: &str| state.join(name).display().to_string();
-        let daemon = Command::new("nsenter")
-            .args(["-t", &first.to_string(), "-m", "-n", "-p", "-u", "dockerd"])
-            .args(["--config-file", &config.display().to_string()])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args([
-                "--pidfile",
-                &path("pid"),
-                "-H",
-                &format!("unix://{}", socket.display()),
-            ])
-            .args([
-                "--cgroup-parent",
-                &format!("/{cgroup}"),
-                "--oom-score-adjust",
-                "0",
-            ])
-            .args(["--storage-driver", "overlay2"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + PATIENCE;
-        let engine = loop {
-            match Engine::connect(&socket).await {
-                Ok(engine) => break engine,
-                Err(error) => assert!(Instant::now() < end, "{error:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
+        fs::write(folder.join("daemon.json"), "{}").unwrap();
+        let daemon = start_engine(&folder, first, &cgroup);
+        let engine = connect(&socket).await;
         Self {
             net,
             engine,
+            folder,
+            first,
             outer,
             daemon,
             cgroup,
         }
+    }
+
+    /// Where the engine keeps what it keeps.
+    pub fn data(&self) -> PathBuf {
+        // As seen from here: the host has mounts of its own.
+        let state = self.folder.join("state/data");
+        let inner = state.strip_prefix("/").unwrap();
+        Path::new(&format!("/proc/{}/root", self.first)).join(inner)
+    }
+
+    /// Ends the engine, as its service manager would; its containers end with it.
+    pub fn stop_engine(&mut self) {
+        // `nsenter` waits for the engine, which is its child in the host's PID namespace.
+        let entered = self.daemon.id();
+        let children = fs::read_to_string(format!("/proc/{entered}/task/{entered}/children"));
+        let pid: i32 = children.unwrap().trim().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.daemon.wait().unwrap();
+    }
+
+    /// Starts the engine again.
+    pub async fn start_engine(&mut self) {
+        self.daemon = start_engine(&self.folder, self.first, &self.cgroup);
+        connect(self.engine.socket()).await;
     }
 
     /// Asks the engine as a person would, and returns what the client printed.
@@ -128,6 +126,43 @@ impl Host {
         } else {
             Err(text(&output.stderr))
         }
+    }
+}
+
+/// Starts the engine of the host whose first process is `first`.
+fn start_engine(folder: &Path, first: u32, cgroup: &str) -> Child {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("engine.log"))
+        .unwrap();
+    let path = |name: &str| folder.join(name).display().to_string();
+    Command::new("nsenter")
+        .args(["-t", &first.to_string(), "-m", "-n", "-p", "-u"])
+        .arg("dockerd")
+        .args(["--config-file", &path("daemon.json")])
+        .args(["--data-root", &path("state/data")])
+        .args(["--exec-root", &path("state/exec")])
+        .args(["--pidfile", &path("state/pid")])
+        .args(["-H", &format!("unix://{}", path("engine.sock"))])
+        .args(["--cgroup-parent", &format!("/{cgroup}")])
+        .args(["--oom-score-adjust", "0"])
+        .args(["--storage-driver", "overlay2"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+async fn connect(socket: &Path) -> Engine {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match Engine::connect(socket).await {
+            Ok(engine) => return engine,
+            Err(error) => assert!(Instant::now() < end, "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

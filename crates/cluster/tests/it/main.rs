@@ -7,10 +7,12 @@
     reason = "tests fail and skip aloud"
 )]
 
+mod cluster;
 mod engines;
 mod filter;
 mod hosts;
 mod images;
+mod rebuild;
 mod registry;
 mod wire;
 
@@ -20,6 +22,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the long forms are asked for: `BASTIDE_TESTS=long`.
+fn long() -> bool {
+    std::env::var("BASTIDE_TESTS").is_ok_and(|form| form == "long")
 }
 
 /// Tells whether the test can run; if not, says what is missing.

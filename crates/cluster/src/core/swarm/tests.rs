@@ -1,6 +1,8 @@
 use super::super::fixture::{
-    address, desired, fresh, known, manager, network, own_networks, service, tasks, view, wish,
+    QUIET, address, desired, fresh, known, manager, network, own_networks, service, tasks, view,
+    wish,
 };
+use super::super::state::{Availability, Member, Network, SwarmService, UpdateState};
 use super::*;
 
 fn at(seconds: u64) -> UnixTime {
@@ -74,7 +76,7 @@ fn a_template_of_another_subnet_is_made_anew_before_the_join_and_never_after() {
 #[test]
 fn a_settled_swarm_needs_nothing() {
     let plan = decide(&desired(1), &manager());
-    assert_eq!(plan, Plan::default());
+    assert_eq!(plan, QUIET);
 }
 
 #[test]
@@ -167,12 +169,143 @@ fn a_swarm_elsewhere_is_reported_and_not_touched() {
 }
 
 #[test]
-fn a_worker_leaves_a_broken_swarm_and_a_manager_asks_for_help() {
+fn a_worker_leaves_a_broken_swarm_and_so_does_a_manager_unless_it_is_the_last() {
     let mut actual = fresh();
     actual.membership.phase = Phase::Error("node removed".to_owned());
     assert_eq!(decide(&desired(2), &actual).steps, [Step::Leave]);
-    let plan = decide(&desired(1), &actual);
+    let mut last = desired(1);
+    last.known = known(true);
+    let plan = decide(&last, &actual);
     assert_eq!((plan.steps.len(), plan.troubles.len()), (0, 1));
+    last.known.managers.push(address(2));
+    assert_eq!(decide(&last, &actual).steps, [Step::Leave]);
+}
+
+#[test]
+fn a_member_of_a_swarm_that_was_replaced_leaves_after_a_second_look_at_what_is_known() {
+    let mut memory = Memory::default();
+    let mut wanted = desired(2);
+    wanted.known = known(true);
+    let mut actual = fresh();
+    actual.networks = own_networks(2);
+    actual.membership.phase = Phase::Active;
+    actual.membership.managers = vec![address(1)];
+    actual.membership.manager_ids = [MemberId("m1".to_owned())].into();
+    let settled = plan(&wanted, &actual, &mut memory, at(0));
+    assert_eq!((settled.steps.len(), settled.ask), (0, false));
+
+    actual.membership.manager_ids = [MemberId("former".to_owned())].into();
+    let doubted = plan(&wanted, &actual, &mut memory, at(1));
+    assert_eq!((doubted.steps.len(), doubted.ask), (0, true));
+    let left = plan(&wanted, &actual, &mut memory, at(2));
+    assert_eq!(left.steps, [Step::Leave]);
+
+    // What was known was old, or nobody tells: it stays.
+    plan(&wanted, &actual, &mut memory, at(3));
+    wanted.known = Known::default();
+    let stays = plan(&wanted, &actual, &mut memory, at(4));
+    assert_eq!((stays.steps.len(), stays.ask), (0, false));
+}
+
+#[test]
+fn a_manager_that_returns_with_the_former_swarm_leaves_it_and_the_known_one_never_does() {
+    let mut memory = Memory::default();
+    let mut wanted = desired(2);
+    wanted.controller = true;
+    wanted.known = known(true);
+    let mut actual = manager();
+    actual.membership.swarm = Some(SwarmId("former".to_owned()));
+    actual.membership.address = Some(address(2));
+    plan(&wanted, &actual, &mut memory, at(0));
+    let left = plan(&wanted, &actual, &mut memory, at(1));
+    assert_eq!(left.steps, [Step::Leave]);
+
+    wanted = desired(1);
+    wanted.known = known(true);
+    actual.membership.address = Some(address(1));
+    for second in 2..5 {
+        let stays = plan(&wanted, &actual, &mut memory, at(second));
+        assert!(!stays.steps.contains(&Step::Leave), "{stays:?}");
+    }
+}
+
+#[test]
+fn managers_that_the_swarm_went_on_without_do_not_speak_for_it_and_leave() {
+    let mut memory = Memory::default();
+    let mut wanted = desired(2);
+    wanted.controller = true;
+    wanted.known = known(true);
+    let mut actual = manager();
+    actual.membership.address = Some(address(2));
+    // One that joined lately hears the known manager.
+    let joined = plan(&wanted, &actual, &mut memory, at(0));
+    assert!(joined.speaks && !joined.ask, "{joined:?}");
+
+    state(&mut actual).members[0].ready = false;
+    let doubted = plan(&wanted, &actual, &mut memory, at(1));
+    assert!(!doubted.speaks && doubted.ask, "{doubted:?}");
+    let left = plan(&wanted, &actual, &mut memory, at(2));
+    assert_eq!(left.steps, [Step::Leave]);
+}
+
+#[test]
+fn an_engine_whose_ranges_are_taken_does_not_become_a_member_and_a_member_is_told() {
+    let mut wanted = desired(1);
+    let mut theirs = network(false);
+    theirs.subnets = vec!["10.130.0.0/16".parse().unwrap()];
+    let mut actual = fresh();
+    actual.networks.insert("theirs".to_owned(), theirs.clone());
+    let refused = decide(&wanted, &actual);
+    assert_eq!((refused.steps.len(), refused.troubles.len()), (0, 1));
+
+    let mut member = manager();
+    member.networks.insert("theirs".to_owned(), theirs);
+    wanted.wishes = vec![wish("1")];
+    let told = decide(&wanted, &member);
+    assert_eq!(told.troubles.len(), 1, "{told:?}");
+    assert!(matches!(told.steps[..], [Step::CreateService { .. }]));
+}
+
+#[test]
+fn a_manager_without_a_leader_says_how_to_rebuild() {
+    let actual = Actual {
+        manager: None,
+        ..manager()
+    };
+    let plan = decide(&desired(1), &actual);
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.troubles[0].mend, "bastide cluster rebuild");
+}
+
+#[test]
+fn a_manager_that_is_no_node_any_more_is_demoted_before_it_is_removed() {
+    let mut actual = manager();
+    state(&mut actual).members[2].manager = true;
+    let mut memory = Memory::default();
+    let mut wanted = desired(1);
+    plan(&wanted, &actual, &mut memory, at(0));
+    wanted.nodes.remove(&address(3));
+    let member = MemberId("m3".to_owned());
+    assert_eq!(
+        plan(&wanted, &actual, &mut memory, at(1)).steps,
+        [
+            Step::RotateTokens,
+            Step::Demote {
+                member: member.clone()
+            },
+            Step::RemoveMember { member }
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_was_drained_by_hand_stays_so_and_is_told() {
+    let mut actual = manager();
+    state(&mut actual).members[1].availability = Availability::Drain;
+    let plan = decide(&desired(1), &actual);
+    assert_eq!(plan.steps, []);
+    assert!(plan.troubles[0].what.contains("node-2"), "{plan:?}");
+    assert!(plan.troubles[0].mend.contains("active m2"), "{plan:?}");
 }
 
 #[test]
@@ -208,7 +341,7 @@ fn a_service_is_made_once_and_updated_only_when_its_revision_differs() {
 
     state(&mut actual).services = vec![service(&wish("1"))];
     state(&mut actual).tasks = tasks(&[1, 2, 3]);
-    assert_eq!(decide(&wanted, &actual), Plan::default());
+    assert_eq!(decide(&wanted, &actual), QUIET);
 
     wanted.wishes = vec![wish("2")];
     let steps = decide(&wanted, &actual).steps;

@@ -108,11 +108,13 @@ fn read_swarm(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
         None => SwarmAnswer {
             swarm: None,
             managers: Vec::new(),
+            manager_ids: Vec::new(),
             token: None,
         },
         Some(report) => SwarmAnswer {
             swarm: Some(report.swarm),
             managers: report.managers,
+            manager_ids: report.manager_ids,
             token: Some(match machine {
                 Identity::Controller(_) => report.manager_token,
                 Identity::Node(_) => report.worker_token,
@@ -139,7 +141,11 @@ fn write_swarm(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Ref
         text.is_empty() || TEXT_BYTES_MAX < text.len() || !text.is_ascii() || text.contains(' ')
     };
     let is_outside = |manager: &std::net::Ipv4Addr| !cluster.plan.mesh.contains(manager);
-    if texts.iter().any(is_wrong)
+    if texts
+        .into_iter()
+        .chain(&report.manager_ids)
+        .any(|text| is_wrong(&text))
+        || MANAGERS_MAX < report.manager_ids.len()
         || MANAGERS_MAX < report.managers.len()
         || report.managers.iter().any(is_outside)
     {

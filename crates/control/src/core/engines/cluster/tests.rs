@@ -49,6 +49,11 @@ fn a_report_of_another_swarm_than_this_clusters_is_refused() {
         ("managers", json!(["192.0.2.1"])),
         ("swarm", json!("")),
         ("worker_token", json!("a b")),
+        ("manager_ids", json!(["a b"])),
+        (
+            "manager_ids",
+            json!(["a", "b", "c", "d", "e", "f", "g", "h"]),
+        ),
         ("manager_token", json!("x".repeat(300))),
     ] {
         let mut wrong = report();
