@@ -7,6 +7,7 @@
 
 mod blackhole;
 mod device;
+mod flood;
 mod nodes;
 mod rig;
 mod wireguard;
