@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod away;
+mod canaries;
 mod clocks;
 mod containers;
 mod doctor;

@@ -39,7 +39,7 @@ fn entries(site: &Site, host: &str) -> Vec<Entry> {
 }
 
 /// The process that `parent` started to run this verb.
-fn daemon(parent: u32, verb: &str) -> u32 {
+pub fn daemon(parent: u32, verb: &str) -> u32 {
     let line = format!("PPid:\t{parent}");
     let found = processes().into_iter().find(|pid| {
         let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -50,7 +50,7 @@ fn daemon(parent: u32, verb: &str) -> u32 {
 }
 
 /// The value of a line of `/proc/PID/status`.
-fn status(pid: u32, name: &str) -> String {
+pub fn status(pid: u32, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let prefix = format!("{name}:\t");
     let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
