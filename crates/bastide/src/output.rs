@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::exit;
 
@@ -35,14 +38,25 @@ pub fn report(error: &anyhow::Error) {
 /// `default`.
 pub fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let log = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(|about| {
+            tells_no_secrets(about.target(), *about.level())
+        }));
     if io::stderr().is_terminal() {
-        log.with_target(false).init();
+        log.with(fmt::layer().with_target(false).with_writer(io::stderr))
+            .init();
     } else {
-        log.json().flatten_event(true).init();
+        let lines = fmt::layer().json().flatten_event(true);
+        log.with(lines.with_writer(io::stderr)).init();
     }
+}
+
+/// Whatever `RUST_LOG` says: below INFO the engine's client logs what it sends and gets, and among
+/// that are the Swarm's tokens and what containers are told in their environment.
+fn tells_no_secrets(target: &str, level: Level) -> bool {
+    let is_engine = target == "bollard" || target.starts_with("bollard::");
+    !is_engine || level <= Level::INFO
 }
 
 /// Draws rows of cells in columns, a line each.
@@ -66,3 +80,6 @@ pub fn table(rows: &[Vec<String>]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Nodes against a controller: join, renew, watch, and what must not be possible.
 
+mod flood;
 mod full;
 mod join;
 mod leases;
