@@ -40,15 +40,19 @@ const REPEAT_AFTER: [Duration; 3] = [
 pub struct Patience {
     /// For an answer, all addresses of the list included.
     pub answer: Duration,
+    /// For the next request on a connection: after that it is not used again. Servers close one that
+    /// nobody uses, ours after 10 s; a request that meets this is lost, and may have been served.
+    pub idle: Duration,
     /// For a sign of life on a watch; the controller gives one at least every 10 s.
     pub silence: Duration,
 }
 
 impl Default for Patience {
-    /// 15 s for an answer, 25 s of silence.
+    /// 15 s for an answer, 5 s of idleness, 25 s of silence.
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(15),
+            idle: Duration::from_secs(5),
             silence: Duration::from_secs(25),
         }
     }
@@ -65,7 +69,7 @@ struct Inner {
     token: Option<Secret<String>>,
     patience: Patience,
     /// The connection that the last request left behind, to be used by the next.
-    idle: Mutex<Option<Wire>>,
+    idle: Mutex<Option<(Wire, Instant)>>,
 }
 
 impl Client {
@@ -343,7 +347,7 @@ impl Client {
                 }
                 Ok(Ok(Ok((status, Some(body))))) => {
                     if wire.is_alive().await {
-                        *self.idle() = Some(wire);
+                        *self.idle() = Some((wire, Instant::now()));
                     }
                     return Ok((status, body, address));
                 }
@@ -352,10 +356,11 @@ impl Client {
     }
 
     fn take_idle(&self) -> Option<Wire> {
-        self.idle().take()
+        let (wire, since) = self.idle().take()?;
+        (since.elapsed() < self.inner.patience.idle).then_some(wire)
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Option<Wire>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Option<(Wire, Instant)>> {
         self.inner
             .idle
             .lock()

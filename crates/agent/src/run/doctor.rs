@@ -184,6 +184,7 @@ async fn status(socket: &Path) -> Option<Status> {
     let patience = Patience {
         answer: LOOK_MAX,
         silence: LOOK_MAX,
+        ..Patience::default()
     };
     let client = Client::unix_with(socket, patience);
     let value = client.call("GET", "/v1/status", None).await.ok()?;

@@ -109,6 +109,24 @@ async fn requests_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    let server = Canned::start(response("200 OK", r#"{"data": 1}"#), Closes::Never);
+    let patience = Patience {
+        idle: Duration::ZERO,
+        ..Patience::default()
+    };
+    let client = Client::unix_with(&server.path, patience);
+    for _ in 0..3 {
+        assert_eq!(client.call("GET", "/v1/a", None).await.unwrap(), json!(1));
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 3);
+    assert!(
+        Patience::default().idle < Duration::from_secs(10),
+        "ours closes after 10 s"
+    );
+}
+
+#[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_replaced_unseen() {
     let server = Canned::start(response("200 OK", r#"{"data": 1}"#), Closes::AfterAnAnswer);
     let client = server.client();
@@ -202,6 +220,7 @@ fn impatient() -> Patience {
     Patience {
         answer: Duration::from_millis(100),
         silence: Duration::from_millis(100),
+        ..Patience::default()
     }
 }
 
