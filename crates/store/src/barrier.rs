@@ -187,6 +187,34 @@ impl Barrier {
         Ok((Arc::new(Unsealed::new(cluster, &keyring)), batch))
     }
 
+    /// Seals the root key anew, in one commit: `old` opens it, and from now on `new` alone does.
+    pub fn reseal(store: &dyn Store, old: &dyn Seal, new: &dyn Seal) -> Result<(), BarrierError> {
+        let snapshot = store.snapshot()?;
+        let header = Self::header(&*snapshot)?.ok_or(BarrierError::NotInitialised)?;
+        let at = |seal: &dyn Seal| Key::new(Self::TABLE, format!("seal/{}", seal.name()));
+        let wrapped = snapshot
+            .get(&at(old))?
+            .ok_or(BarrierError::OtherSeal { seal: old.name() })?;
+        let context = context(b"root", header.cluster);
+        let root = old.unwrap(&context, &wrapped)?;
+        let mut batch = Batch::default();
+        batch.ops.push(Op::Delete(at(old)));
+        batch.ops.push(Op::Put(at(new), new.wrap(&context, &root)?));
+        batch.ops.push(match new.sharing() {
+            None => Op::Delete(sharing_at()),
+            Some(sharing) => {
+                let text = serde_json::to_vec(&sharing).expect("a sharing is plain JSON");
+                Op::Put(sharing_at(), text)
+            }
+        });
+        let mut begun = store.begin()?;
+        if begun.apply(&batch)?.is_err() {
+            return Err(BarrierError::NotInitialised);
+        }
+        begun.commit()?;
+        Ok(())
+    }
+
     /// Returns what the store's root key is sealed by; `None` if the store has no barrier yet.
     pub fn sealed_by(store: &dyn Store) -> Result<Option<SealKind>, BarrierError> {
         let snapshot = store.snapshot()?;

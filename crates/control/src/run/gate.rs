@@ -14,6 +14,7 @@
 
 pub(crate) mod answers;
 mod keeper;
+pub(crate) mod rekey;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -141,6 +142,18 @@ pub enum GateError {
     /// There is nothing to reset.
     #[error("vault is unsealed")]
     Unsealed,
+    /// It takes an open server.
+    #[error("Vault is sealed")]
+    Sealed,
+    /// Another change of shares is on its way.
+    #[error("rekey already in progress")]
+    RekeyBegun,
+    /// No change of shares is on its way.
+    #[error("no rekey in progress")]
+    NoRekey,
+    /// A share was meant for another change of shares.
+    #[error("incorrect nonce supplied for this rekey operation")]
+    Nonce,
     /// The store's key is right, but the server did not come up. It stays sealed.
     #[error("the server did not come up: {0}")]
     Failed(String),
@@ -192,6 +205,10 @@ pub(crate) enum Command {
     Seal {
         done: oneshot::Sender<Result<(), GateError>>,
     },
+    Rekey {
+        ask: rekey::Ask,
+        done: oneshot::Sender<Result<rekey::Told, GateError>>,
+    },
 }
 
 /// A handle on the gate. Cheap to clone; it holds no plane.
@@ -240,6 +257,11 @@ impl Gate {
     /// the keys are dropped. They are gone when this returns.
     pub async fn seal(&self) -> Result<(), GateError> {
         self.ask(|done| Command::Seal { done }).await
+    }
+
+    /// Changes the shares that open the store.
+    pub(crate) async fn rekey(&self, ask: rekey::Ask) -> Result<rekey::Told, GateError> {
+        self.ask(|done| Command::Rekey { ask, done }).await
     }
 
     async fn ask<T>(

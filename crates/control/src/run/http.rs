@@ -25,6 +25,7 @@ use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::run::gate::Phase;
 use crate::run::gate::answers::{self, Answered};
+use crate::run::gate::rekey;
 use crate::run::listen::Front;
 use crate::run::plane::{Plane, request_id};
 
@@ -211,7 +212,7 @@ impl Front {
         unknown_until: Option<&CancellationToken>,
     ) -> Admitted {
         match self {
-            Self::Plane(_) if is_seal(request) => {
+            Self::Plane(_) if is_seal(request) || rekey::is_meant(request) => {
                 let body = json!({ "errors": ["this server cannot be sealed"] });
                 Admitted::Answered((StatusCode::BAD_REQUEST, body))
             }
@@ -232,7 +233,7 @@ impl Front {
         }
     }
 
-    /// Seals the server, once the plane has found that whoever asked may, and has recorded it.
+    /// Seals the server or changes its shares, once the plane has found that whoever asked may, and has recorded it.
     async fn after(
         &self,
         request: &Request,
@@ -241,7 +242,18 @@ impl Front {
         let Self::Gate(gate) = self else {
             return served;
         };
-        if !is_seal(request) || !served.status().is_success() {
+        if !served.status().is_success() {
+            return served;
+        }
+        if rekey::is_meant(request) {
+            let (status, body) = rekey::answer(gate, request).await;
+            return if status == StatusCode::NO_CONTENT {
+                respond(status, Reply::Whole(Full::default()))
+            } else {
+                Refused::retried(with_body(status, &body))
+            };
+        }
+        if !is_seal(request) {
             return served;
         }
         match gate.seal().await {

@@ -238,3 +238,28 @@ fn a_store_tells_what_opens_it() {
         Err(BarrierError::Seal(SealError::Shares))
     ));
 }
+
+#[test]
+fn a_store_that_is_sealed_anew_opens_with_the_new_shares_alone() {
+    use crate::seal::{ShamirSeal, Sharing};
+    let store = RedbStore::in_memory().unwrap();
+    let (old, _) = ShamirSeal::split(Sharing::new(3, 2).unwrap());
+    let made = Barrier::initialise(&store, &old, ClusterId::from_bytes([1; 16])).unwrap();
+    let to = Sharing::new(5, 4).unwrap();
+    let (new, shares) = ShamirSeal::split(to);
+    let (strange, _) = ShamirSeal::split(to);
+    assert!(Barrier::reseal(&store, &strange, &new).is_err());
+    assert!(
+        Barrier::unseal(&store, &old).is_ok(),
+        "nothing happened yet"
+    );
+    Barrier::reseal(&store, &old, &new).unwrap();
+    assert!(Barrier::unseal(&store, &old).is_err());
+    let seal = ShamirSeal::combine(to, &shares[1..]).unwrap();
+    let open = Barrier::unseal(&store, &seal).unwrap();
+    assert_eq!(open.digest("token", b"x"), made.digest("token", b"x"));
+    assert_eq!(
+        Barrier::sealed_by(&store).unwrap(),
+        Some(SealKind::Shares(to))
+    );
+}

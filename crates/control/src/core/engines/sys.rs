@@ -37,7 +37,7 @@ impl Engine for Sys {
             &segments[..],
             ["auth", _, ..]
                 | [
-                    "audit" | "raw" | "remount" | "rotate" | "seal" | "step-down",
+                    "audit" | "raw" | "rekey" | "remount" | "rotate" | "seal" | "step-down",
                     ..
                 ]
                 | ["revoke-prefix" | "revoke-force", ..]
@@ -48,7 +48,7 @@ impl Engine for Sys {
     }
 
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
-        use Operation::{Read, Update};
+        use Operation::{Delete, Read, Update};
         let segments = call.segments();
         match (call.operation, &segments[..]) {
             (Read, ["health"]) => Ok(health(ctx, call)),
@@ -63,7 +63,8 @@ impl Engine for Sys {
                 "encryptions": 0,
             }))),
             // Who may is decided and recorded here; whoever serves the request does it after that.
-            (Update, ["seal"]) => Ok(Answer::done()),
+            (Update, ["seal"] | ["rekey", "init" | "update"])
+            | (Read | Delete, ["rekey", "init"]) => Ok(Answer::done()),
             (_, ["mounts" | "auth" | "remount", ..]) => mounts::decide(ctx, call, &segments),
             (Read, ["internal", "ui", "mounts", rest @ ..]) => {
                 mounts::shown_to_caller(ctx, &rest.join("/"))

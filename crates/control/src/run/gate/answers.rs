@@ -50,7 +50,7 @@ pub(crate) fn sealed() -> Answered {
     refuse(StatusCode::SERVICE_UNAVAILABLE, SEALED)
 }
 
-fn refuse(status: StatusCode, text: impl Into<String>) -> Answered {
+pub(crate) fn refuse(status: StatusCode, text: impl Into<String>) -> Answered {
     (status, json!({ "errors": [text.into()] }))
 }
 
@@ -62,9 +62,12 @@ pub(crate) fn failed(error: &GateError) -> Answered {
         | GateError::NotByShares
         | GateError::Length { .. }
         | GateError::Shares(_)
+        | GateError::RekeyBegun
+        | GateError::NoRekey
+        | GateError::Nonce
         | GateError::Unsealed => StatusCode::BAD_REQUEST,
         GateError::Failed(_) | GateError::Held => StatusCode::INTERNAL_SERVER_ERROR,
-        GateError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        GateError::Busy | GateError::Sealed => StatusCode::SERVICE_UNAVAILABLE,
     };
     refuse(status, error.to_string())
 }
@@ -135,14 +138,14 @@ fn leader() -> Value {
 }
 
 /// Finds a field whatever the case of its name, as Vault does here.
-fn field<'f>(fields: &'f Map<String, Value>, name: &str) -> Option<&'f Value> {
+pub(super) fn field<'f>(fields: &'f Map<String, Value>, name: &str) -> Option<&'f Value> {
     let mut named = fields
         .iter()
         .filter(|(key, _)| key.eq_ignore_ascii_case(name));
     named.next().map(|(_, value)| value)
 }
 
-fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
+pub(super) fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
     match field(fields, name)? {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.parse().ok(),
@@ -150,23 +153,27 @@ fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
     }
 }
 
+/// Returns whether a field is there and says anything.
+pub(super) fn is_given(fields: &Map<String, Value>, name: &str) -> bool {
+    match field(fields, name) {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Array(values)) => !values.is_empty(),
+        Some(Value::String(text)) => !text.is_empty() && parse_bool(text) != Some(false),
+        Some(_) => true,
+    }
+}
+
 async fn init(gate: &Gate, fields: &Map<String, Value>) -> Answered {
     if gate.is_initialised() {
         return failed(&GateError::Initialised);
     }
-    let is_given = |name: &&str| match field(fields, name) {
-        None | Some(Value::Null) => false,
-        Some(Value::Array(values)) => !values.is_empty(),
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(_) => true,
-    };
     let foreign = [
         "pgp_keys",
         "root_token_pgp_key",
         "recovery_shares",
         "recovery_pgp_keys",
     ];
-    if let Some(name) = foreign.iter().find(|name| is_given(name)) {
+    if let Some(name) = foreign.iter().find(|name| is_given(fields, name)) {
         let text = format!("parameters {name} not applicable to seal type shamir");
         return refuse(StatusCode::BAD_REQUEST, text);
     }
@@ -225,7 +232,7 @@ async fn unseal(gate: &Gate, fields: &Map<String, Value>) -> Answered {
 }
 
 /// Reads a share as Vault does: in hexadecimal if that gives a plausible length, else in base64.
-fn share(text: &str) -> Option<Share> {
+pub(super) fn share(text: &str) -> Option<Share> {
     let text = text.trim().as_bytes();
     if text.is_empty() || SHARE_TEXT_MAX < text.len() {
         return None;

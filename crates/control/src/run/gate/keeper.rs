@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::rekey::Rekey;
 use super::{Command, Crew, Gate, GateConfig, GateError, OpenError, Phase, State, attend};
 use crate::run::plane::request_id;
 use crate::run::server::{self, Made, SealKey, Server, StartError};
@@ -23,13 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SHUTDOWN_SECS_MAX: u64 = 10;
 
 pub(super) struct Keeper {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     config: GateConfig,
     crew: Box<dyn Crew>,
-    kind: Option<SealKind>,
+    pub(super) kind: Option<SealKind>,
     given: Vec<Share>,
-    server: Option<Server>,
-    state: watch::Sender<State>,
+    pub(super) rekey: Option<Rekey>,
+    pub(super) server: Option<Server>,
+    pub(super) state: watch::Sender<State>,
     broken: watch::Sender<bool>,
     listeners: TaskGroup,
 }
@@ -60,6 +62,7 @@ impl Keeper {
             crew,
             kind,
             given: Vec::new(),
+            rekey: None,
             server: None,
             state,
             broken,
@@ -106,6 +109,9 @@ impl Keeper {
             }
             Command::Seal { done } => {
                 let _ = done.send(self.seal().await);
+            }
+            Command::Rekey { ask, done } => {
+                let _ = done.send(self.rekey(ask));
             }
         }
     }
@@ -211,6 +217,7 @@ impl Keeper {
             return Ok(());
         };
         let held = Arc::downgrade(server.plane().barrier());
+        self.rekey = None;
         self.turn(Phase::Sealed);
         self.crew.close();
         server.stop().await;
@@ -254,7 +261,7 @@ fn sharing(kind: Option<&SealKind>) -> Option<Sharing> {
 }
 
 /// Whoever gave all shares is told why they did not suffice; the causes are in the log.
-fn failed_to(error: &dyn std::error::Error, what: &str) -> GateError {
+pub(super) fn failed_to(error: &dyn std::error::Error, what: &str) -> GateError {
     tracing::error!(what, cause = ?error, "a step of the gate failed");
     GateError::Failed(error.to_string())
 }

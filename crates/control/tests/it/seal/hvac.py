@@ -73,4 +73,31 @@ assert not client.sys.is_sealed()
 found = kv.read_secret_version("a", raise_on_deleted_version=True)["data"]["data"]
 assert found == {"kept": "through a seal"}
 assert hvac.Client(url=address, token=child).is_authenticated()
+
+# Other shares in place of these, for whoever may seal the server.
+refused(Forbidden, hvac.Client(url=address, token=child).sys.read_rekey_progress)
+refused(Forbidden, lambda: hvac.Client(url=address).sys.start_rekey(3, 2))
+assert client.sys.read_rekey_progress()["started"] is False
+begun = client.sys.start_rekey(secret_shares=3, secret_threshold=2)
+assert begun["started"] and (begun["t"], begun["n"], begun["required"]) == (2, 3, 3)
+refused(InvalidRequest, lambda: client.sys.start_rekey(3, 2), "already in progress")
+assert client.sys.cancel_rekey().status_code == 204
+assert client.sys.read_rekey_progress()["started"] is False
+nonce = client.sys.start_rekey(secret_shares=3, secret_threshold=2)["nonce"]
+old = made["keys"]
+refused(InvalidRequest, lambda: client.sys.rekey(old[0], nonce="other"), "incorrect nonce")
+assert client.sys.rekey(old[0], nonce=nonce)["progress"] == 1
+assert client.sys.rekey(old[0], nonce=nonce)["progress"] == 1
+client.sys.rekey(old[1], nonce=nonce)
+refused(InvalidRequest, lambda: client.sys.rekey(wrong + "07", nonce=nonce), "do not open")
+assert client.sys.read_rekey_progress()["progress"] == 0
+done = client.sys.rekey_multi(old[:3], nonce=nonce)
+assert done["complete"] and len(done["keys"]) == 3
+assert client.sys.read_seal_status()["t"] == 2
+client.sys.seal()
+for key in old[:1]:
+    give(key)
+refused(InvalidRequest, lambda: give(old[1]), "do not open this store")
+client.sys.submit_unseal_keys(done["keys"][1:])
+assert not client.sys.is_sealed() and client.is_authenticated()
 print("all checks passed")
