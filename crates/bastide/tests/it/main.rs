@@ -15,6 +15,7 @@ mod killed;
 mod networks;
 mod ports;
 mod restart;
+mod restored;
 mod sealed;
 mod secrets;
 mod site;
