@@ -30,7 +30,7 @@ const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Most answers that are remembered; beyond it the oldest are forgotten, within seconds.
 const ANSWERS_MAX: usize = 10_000;
 /// Longest answer that is remembered, in bytes. No write of ours has one that long.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 

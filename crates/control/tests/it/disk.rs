@@ -95,17 +95,24 @@ async fn no_secret_stands_in_clear_in_store_or_audit_log() {
 
 /// Runs one test of this program again, in a mount namespace with a small file system at
 /// `BASTIDE_TEST_TINY`.
-fn in_tiny_disk(test: &str, size: &str) -> bool {
+fn in_tiny_disk(test: &str, disk: Disk) -> bool {
     let folder = tempfile::tempdir().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size={size} tiny \"$1\" && exec \"$2\" --exact \"$3\" --nocapture"
-    );
+    let mount = match disk {
+        Disk::Memory(size) => format!("mount -t tmpfs -o size={size} tiny \"$1\""),
+        Disk::Ext4(size) => format!(
+            "truncate -s {size} \"$1.img\" && mkfs.ext4 -q -m 0 \"$1.img\" \
+             && mount -o loop \"$1.img\" \"$1\""
+        ),
+    };
+    let script = format!("{mount} && exec \"$2\" --exact \"$3\" --nocapture");
+    let mountpoint = folder.path().join("disk");
+    std::fs::create_dir(&mountpoint).unwrap();
     let done = Command::new("unshare")
         .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(folder.path())
+        .arg(&mountpoint)
         .arg(std::env::current_exe().unwrap())
         .arg(test)
-        .env(TINY, folder.path())
+        .env(TINY, &mountpoint)
         .output();
     match done {
         Ok(done) if done.status.success() => {
@@ -117,7 +124,9 @@ fn in_tiny_disk(test: &str, size: &str) -> bool {
             let errors = String::from_utf8_lossy(&done.stderr);
             let said = String::from_utf8_lossy(&done.stdout);
             assert!(
-                errors.contains("unshare: ") || errors.contains("mount: "),
+                ["unshare: ", "mount: ", "mkfs.ext4: not found"]
+                    .iter()
+                    .any(|why| errors.contains(why)),
                 "{errors}{said}"
             );
             skipped("the right to mount a small file system");
@@ -130,15 +139,23 @@ fn in_tiny_disk(test: &str, size: &str) -> bool {
     }
 }
 
+/// A small file system, and its size.
+#[derive(Clone, Copy)]
+pub(crate) enum Disk {
+    Memory(&'static str),
+    /// On a loop device, where this machine has them.
+    Ext4(&'static str),
+}
+
 /// Where the small file system is, in the namespace that has one.
 const TINY: &str = "BASTIDE_TEST_TINY";
 
 /// Returns the small file system; outside of its namespace the test `name` is run there instead.
-pub(crate) async fn tiny_disk(name: &'static str, size: &'static str) -> Option<PathBuf> {
+pub(crate) async fn tiny_disk(name: &'static str, disk: Disk) -> Option<PathBuf> {
     if let Some(tiny) = std::env::var_os(TINY) {
         return Some(tiny.into());
     }
-    tokio::task::spawn_blocking(move || in_tiny_disk(name, size))
+    tokio::task::spawn_blocking(move || in_tiny_disk(name, disk))
         .await
         .unwrap();
     None
@@ -185,7 +202,7 @@ pub(crate) fn chained(paths: &[PathBuf]) -> Vec<Value> {
 async fn an_audit_file_without_room_takes_what_was_paid_ahead_then_refuses_then_goes_on() {
     let name =
         "disk::an_audit_file_without_room_takes_what_was_paid_ahead_then_refuses_then_goes_on";
-    let Some(tiny) = tiny_disk(name, "2m").await else {
+    let Some(tiny) = tiny_disk(name, Disk::Memory("2m")).await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -5,10 +5,7 @@ use bastide_control::run::plane::Plane;
 use serde_json::Map;
 
 use super::*;
-use crate::disk::{Ballast, chained, tiny_disk, until};
-
-/// Renewals on the full disk: a month of a cluster of fifty nodes.
-const RENEWALS: usize = 3000;
+use crate::disk::{Ballast, Disk, chained, tiny_disk, until};
 
 fn renewal_of(token: &Value) -> Map<String, Value> {
     match json!({ "token": token }) {
@@ -18,8 +15,8 @@ fn renewal_of(token: &Value) -> Map<String, Value> {
 }
 
 /// Renews a token so often, sixteen times at a time.
-async fn renew_often(plane: &Plane, fields: &Map<String, Value>) {
-    for _ in 0..RENEWALS / 16 {
+async fn renew_often(plane: &Plane, fields: &Map<String, Value>, times: usize) {
+    for _ in 0..times / 16 {
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..16 {
             let (plane, fields) = (plane.clone(), fields.clone());
@@ -35,16 +32,28 @@ async fn renew_often(plane: &Plane, fields: &Map<String, Value>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on() {
+    let name = "node::full::on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on";
+    if let Some(tiny) = tiny_disk(name, Disk::Memory("96m")).await {
+        // A month of a cluster of fifty nodes.
+        on_a_full_disk(&tiny, 3000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_ext4_writes_are_refused_and_reads_and_renewals_go_on() {
+    let name = "node::full::on_a_full_ext4_writes_are_refused_and_reads_and_renewals_go_on";
+    if let Some(tiny) = tiny_disk(name, Disk::Ext4("110M")).await {
+        on_a_full_disk(&tiny, 160).await;
+    }
+}
+
 #[expect(
     clippy::too_many_lines,
     reason = "one disk, filled once, seen through to its end"
 )]
-async fn on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on() {
-    let name = "node::full::on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on";
-    let Some(tiny) = tiny_disk(name, "96m").await else {
-        return;
-    };
-    let site = Site::start_in(tempfile::tempdir_in(&tiny).unwrap()).await;
+async fn on_a_full_disk(tiny: &Path, renewals: usize) {
+    let site = Site::start_in(tempfile::tempdir_in(tiny).unwrap()).await;
     let operator = site.operator();
     let nodes = [
         site.node("one").await,
@@ -69,7 +78,7 @@ async fn on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on() {
     };
     write(&operator, 0).await.unwrap();
 
-    let ballast = Ballast::fill(&tiny);
+    let ballast = Ballast::fill(tiny);
     let mut acknowledged = 0;
     let refused = loop {
         acknowledged += 1;
@@ -102,7 +111,7 @@ async fn on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on() {
     }
     let plane = site.server.plane().clone();
     let fields = renewal_of(&token);
-    renew_often(&plane, &fields).await;
+    renew_often(&plane, &fields, renewals).await;
     // Another start on the full disk: it opens, and all is as before.
     drop(plane);
     let site = site.restart().await;
@@ -147,5 +156,5 @@ async fn on_a_full_disk_writes_are_refused_and_reads_and_renewals_go_on() {
         assert_eq!(status(operator.call("GET", &path, None).await), 404);
     }
     site.server.stop().await;
-    assert!(2 * RENEWALS < chained(&[log]).len(), "each is recorded");
+    assert!(2 * renewals < chained(&[log]).len(), "each is recorded");
 }
