@@ -86,6 +86,12 @@ pub const TESTS: &[Need] = &[
         "judges our name server",
     ),
     need("openssl", &["openssl"], "judges our certificates and TLS"),
+    need(
+        "systemd-analyze",
+        &["systemd"],
+        "judges our units, and runs them",
+    ),
+    need("strace", &["strace"], "kills `down` at its every step"),
 ];
 
 /// What the bench needs besides.

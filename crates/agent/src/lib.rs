@@ -19,9 +19,9 @@ pub mod fuzz;
 mod run;
 
 pub use core::doctor::is_sound;
-pub use run::agent::{AgentError, AgentOptions, run};
+pub use run::agent::{AgentError, AgentOptions, Pulse, run};
 pub use run::doctor::{Doctor, examine};
 pub use run::handover::{HANDOVER_BYTES_MAX, Handover, NodeSettings};
 pub use run::host::HostError;
 pub use run::preflight::collisions;
-pub use run::undo::{LeaveError, LeaveOptions, last_view, leave, lock_of};
+pub use run::undo::{LeaveError, LeaveOptions, is_member, last_view, leave, lock_of};

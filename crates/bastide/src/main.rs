@@ -6,6 +6,7 @@
 mod cli;
 mod demo;
 mod exit;
+mod notify;
 mod output;
 mod paths;
 mod privilege;

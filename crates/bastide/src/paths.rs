@@ -16,8 +16,9 @@ pub const OPERATOR_TOKEN: &str = "/etc/bastide/operator.token";
 pub const AGENT_SOCKET: &str = "/run/bastide/agent.sock";
 /// The cluster's CA, which anyone may read.
 pub const CA: &str = "/etc/bastide/ca.pem";
-/// What `up` or `join` leaves for the agent's first start under systemd; deleted when read.
-pub const AGENT_HANDOVER: &str = "/var/lib/bastide/handover.json";
+/// What `up` or `join` leaves for the agent's first start under systemd; deleted when it is
+/// a node.
+pub const AGENT_HANDOVER: &str = "/var/lib/bastide/agent/handover.json";
 /// What a first start makes, until all that follows from it is kept.
 pub const SERVER_BEGIN: &str = "/var/lib/bastide/server/begin";
 /// The server's socket, for root and its own user: the way in that needs no certificate.

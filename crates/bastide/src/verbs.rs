@@ -18,6 +18,7 @@ mod serve;
 mod services;
 mod status;
 mod ticket;
+mod units;
 mod up;
 mod wg;
 

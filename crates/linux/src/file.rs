@@ -1,4 +1,4 @@
-//! Files that hold keys or state: written whole or not at all, and for their owner alone.
+//! Files that hold keys or state: written whole or not at all, and, but for a few, for their owner alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -8,6 +8,15 @@ use std::path::Path;
 /// Replaces the file at `path` by `bytes`: mode 0600, durable, and after a crash either the old or
 /// the new content.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, 0o600)
+}
+
+/// As [`write_private`], for a file that everybody may read: mode 0644.
+pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, 0o644)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut beside = name.to_owned();
@@ -20,7 +29,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -64,6 +64,17 @@ pub struct AgentOptions {
     pub socket: PathBuf,
     /// A ticket, if this host is not a node yet.
     pub handover: Option<Handover>,
+    /// Who is told how it does.
+    pub pulse: Arc<dyn Fn(Pulse) + Send + Sync>,
+}
+
+/// How an agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// Its device, routes and rules are in place. Told once.
+    Ready,
+    /// Its loop goes round. Told several times a second.
+    Alive,
 }
 
 /// Why an agent ended.
@@ -128,7 +139,7 @@ pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), A
         }
     }
     let agent = Agent::start(state, member, ledger, &options.socket).await?;
-    agent.serve(stop).await
+    agent.serve(stop, options.pulse).await
 }
 
 /// Takes the agent's folder. An agent that was killed may take a moment to end.
@@ -266,13 +277,18 @@ impl Agent {
     }
 
     /// Receives, decides, acts, until stopped.
-    async fn serve(mut self, stop: CancellationToken) -> Result<(), AgentError> {
+    async fn serve(
+        mut self,
+        stop: CancellationToken,
+        pulse: Arc<dyn Fn(Pulse) + Send + Sync>,
+    ) -> Result<(), AgentError> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut network = netlink::Changes::open()
             .and_then(netlink::Changes::into_async)
             .map_err(HostError::Netlink)?;
         self.apply().await?;
+        pulse(Pulse::Ready);
         loop {
             let question = tokio::select! {
                 () = stop.cancelled() => break,
@@ -284,6 +300,7 @@ impl Agent {
                     None
                 }
                 _ = look.tick() => {
+                    pulse(Pulse::Alive);
                     let now = self.member.clock().now();
                     if self.peers_until.is_some_and(|until| until <= now) {
                         // Who is dropped now stays so, should this host forget what time it is.

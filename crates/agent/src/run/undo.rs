@@ -52,6 +52,13 @@ pub fn lock_of(state: &Path) -> PathBuf {
     state.join(LOCK)
 }
 
+/// Returns whether a host with this folder is a node of a cluster.
+pub fn is_member(state: &Path) -> bool {
+    // What cannot be read is told by the agent.
+    let membership = |state: StateDir| state.membership();
+    state.is_dir() && !matches!(StateDir::open(state).and_then(membership), Ok(None))
+}
+
 /// Returns this node and the last view that it kept, if it ever was a node.
 pub fn last_view(state: &Path) -> Result<Option<(NodeId, View)>, MembershipError> {
     if !state.is_dir() {

@@ -22,6 +22,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub async fn run(arguments: Join) -> anyhow::Result<()> {
     privilege::require_root("bastide join")?;
     let node = up::settings(&arguments.node)?;
+    let mut running = services::Running::new(arguments.node.foreground)?;
     let ticket = read_ticket(&arguments.ticket)?;
     // Parsed here only to refuse a mistyped one at once; the agent spends it.
     let parsed: Ticket = ticket.expose().parse().map_err(|error| {
@@ -32,7 +33,6 @@ pub async fn run(arguments: Join) -> anyhow::Result<()> {
     if !Path::new(paths::AGENT).exists() {
         preflight::check_engine(&node.engine).await?;
     }
-    let mut running = services::Running::new(arguments.node.foreground);
     running
         .start_agent(Some(Handover {
             ticket: ticket.expose().clone(),

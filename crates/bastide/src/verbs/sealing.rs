@@ -59,6 +59,8 @@ pub async fn init(arguments: Init) -> anyhow::Result<()> {
         node,
     };
     let handover = Secret::new(serde_json::to_vec(&handover)?);
+    file::create_private_dir(Path::new(paths::AGENT))
+        .with_context(|| format!("could not make `{}`", paths::AGENT))?;
     file::write_private(Path::new(paths::AGENT_HANDOVER), handover.expose())
         .with_context(|| format!("could not write `{}`", paths::AGENT_HANDOVER))?;
     // Before it counts: shares that nobody saw would close the store for ever.

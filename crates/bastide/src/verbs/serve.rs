@@ -5,10 +5,11 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use bastide_agent::{AgentError, AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings};
+use bastide_agent::{AgentError, AgentOptions, HANDOVER_BYTES_MAX, Handover, NodeSettings, Pulse};
 use bastide_api::{
     AddressPlan, ClusterId, ClusterName, ClusterRecord, NodeName, Secret, SwarmSettings, ports,
 };
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Agent, Server, Up};
 use crate::exit::{Exit, Failure};
+use crate::notify::Notifier;
 use crate::verbs::{ending, services};
 use crate::{output, paths};
 
@@ -47,16 +49,27 @@ pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
     let handover = if arguments.handover {
         Some(read_handover(std::io::stdin().lock())?)
     } else {
-        take_handover_file()?
+        read_handover_file()?
     };
+    let notifier = Arc::new(Notifier::from_environment());
     let options = AgentOptions {
         state: arguments.state,
         socket: paths::AGENT_SOCKET.into(),
         handover,
+        pulse: {
+            let notifier = Arc::clone(&notifier);
+            Arc::new(move |pulse| match pulse {
+                Pulse::Ready => {
+                    delete_handover_file();
+                    notifier.ready();
+                }
+                Pulse::Alive => notifier.alive(),
+            })
+        },
     };
     let stop = CancellationToken::new();
     let run = bastide_agent::run(options, stop.clone());
-    match until_told_to_end(run, stop).await {
+    match until_told_to_end(run, stop, &notifier).await {
         Err(AgentError::Collides(collision)) => {
             let what = format!("{collision}; this host was not changed");
             Err(Failure::new(Exit::Conflict, what)
@@ -74,18 +87,34 @@ fn read_handover(from: impl Read) -> anyhow::Result<Handover> {
     serde_json::from_reader(from.take(HANDOVER_BYTES_MAX)).context("the handover cannot be read")
 }
 
-/// Under systemd `join` leaves the handover in a file; it is deleted before the ticket is spent.
-fn take_handover_file() -> anyhow::Result<Option<Handover>> {
+/// Under systemd `join` leaves the handover in a file, for as long as it takes: an agent that fails to
+/// join is started again, and the same ticket with the same keys gets the same answer.
+fn read_handover_file() -> anyhow::Result<Option<Handover>> {
     let path = Path::new(paths::AGENT_HANDOVER);
     let bytes = file::read_bounded(path, HANDOVER_BYTES_MAX)
         .with_context(|| format!("could not read `{}`", path.display()))?;
-    let Some(bytes) = bytes else { return Ok(None) };
-    std::fs::remove_file(path).with_context(|| format!("could not delete `{}`", path.display()))?;
-    read_handover(bytes.as_slice()).map(Some)
+    let bytes = bytes.map(Secret::new);
+    bytes
+        .map(|bytes| read_handover(bytes.expose().as_slice()))
+        .transpose()
+}
+
+/// Deletes it, once this host is a node.
+fn delete_handover_file() {
+    match std::fs::remove_file(paths::AGENT_HANDOVER) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = paths::AGENT_HANDOVER, "the spent ticket stays");
+        }
+        _ => {}
+    }
 }
 
 /// Runs a daemon; a signal to end cancels `stop` and waits for it.
-async fn until_told_to_end<T>(daemon: impl Future<Output = T>, stop: CancellationToken) -> T {
+async fn until_told_to_end<T>(
+    daemon: impl Future<Output = T>,
+    stop: CancellationToken,
+    notifier: &Notifier,
+) -> T {
     use tokio::signal::unix::{SignalKind, signal};
     tokio::pin!(daemon);
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
@@ -94,8 +123,21 @@ async fn until_told_to_end<T>(daemon: impl Future<Output = T>, stop: Cancellatio
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
+    notifier.stopping();
     stop.cancel();
     daemon.await
+}
+
+/// Tells the service manager that this process still runs its tasks, until dropped.
+async fn keep_alive(notifier: &Notifier) -> std::convert::Infallible {
+    let Some(every) = notifier.every() else {
+        return std::future::pending().await;
+    };
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        notifier.alive();
+    }
 }
 
 /// What the first start of a server needs: from `up`, on standard input.
@@ -271,16 +313,19 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     };
     let mut server = Gatehouse::start(config, Box::new(crew)).await?;
     server.listen_here(&arguments.state.join(SOCKET))?;
+    let notifier = Notifier::from_environment();
+    notifier.ready();
     let stop = CancellationToken::new();
     let ends = async {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
+            never = keep_alive(&notifier) => match never {},
             // A store that failed once takes no writes until it is opened anew.
             () = server.failed() => Err(anyhow!("the store takes no more writes: see the log")),
             never = reopen_on_hangup(server.gate()) => match never {},
         }
     };
-    let ended = until_told_to_end(ends, stop.clone()).await;
+    let ended = until_told_to_end(ends, stop.clone(), &notifier).await;
     server.stop().await;
     ended
 }
@@ -412,8 +457,10 @@ async fn dev(arguments: Server) -> anyhow::Result<()> {
         server.address
     ));
     output::data(format!("Root Token: {}", server.root_token.expose()));
+    let notifier = Notifier::from_environment();
+    notifier.ready();
     let stop = CancellationToken::new();
-    until_told_to_end(stop.clone().cancelled_owned(), stop).await;
+    until_told_to_end(stop.clone().cancelled_owned(), stop, &notifier).await;
     server.server.stop().await;
     Ok(())
 }

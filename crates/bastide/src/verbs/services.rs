@@ -1,7 +1,7 @@
 //! The two daemons of a host: as children in the foreground, or as systemd's units.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::paths;
-use crate::verbs::{agent_socket, operator, sealing};
+use crate::verbs::{agent_socket, operator, sealing, units};
 
 /// This program, by a link that leads to it whatever folders are in between: the server's user may not
 /// enter all of those that root may.
@@ -49,13 +49,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Nothing yet.
-    pub fn new(foreground: bool) -> Self {
-        Self {
-            foreground: foreground || !has_systemd(),
+    /// Nothing yet. Fails if units are wanted and could not start this program, before anything was
+    /// changed.
+    pub fn new(foreground: bool) -> anyhow::Result<Self> {
+        let foreground = foreground || !has_systemd();
+        if !foreground {
+            program_of_units()?;
+        }
+        Ok(Self {
+            foreground,
             server: None,
             agent: None,
-        }
+        })
     }
 
     /// Starts the server.
@@ -64,9 +69,13 @@ impl Running {
         // is missing.
         let has_key = Path::new(paths::SEAL_KEY).exists();
         if !self.foreground {
-            let credential = |line: &&str| has_key || !line.starts_with("LoadCredential=");
-            let unit: Vec<_> = SERVER_UNIT.lines().filter(credential).collect();
-            return start_unit(SERVER_UNIT_NAME, &(unit.join("\n") + "\n")).await;
+            let seal = if has_key {
+                units::Seal::KeyFile
+            } else {
+                units::Seal::Elsewhere
+            };
+            let text = units::server(&program_of_units()?, seal);
+            return start_unit(SERVER_UNIT_NAME, &text).await;
         }
         let own = std::process::id().to_string();
         let mut child = server_command(&["server", "--handover", "--attached", &own])?
@@ -95,11 +104,14 @@ impl Running {
             .map(|handover| serde_json::to_vec(&handover))
             .transpose()?;
         if !self.foreground {
+            let text = units::agent(&program_of_units()?);
+            file::create_private_dir(Path::new(paths::AGENT))
+                .with_context(|| format!("could not make `{}`", paths::AGENT))?;
             if let Some(handover) = handover {
                 file::write_private(Path::new(paths::AGENT_HANDOVER), &handover)
                     .with_context(|| format!("could not write `{}`", paths::AGENT_HANDOVER))?;
             }
-            return start_unit(AGENT_UNIT_NAME, AGENT_UNIT).await;
+            return start_unit(AGENT_UNIT_NAME, &text).await;
         }
         let program = std::env::current_exe().context("could not find this program")?;
         let mut command = Command::new(program);
@@ -202,10 +214,11 @@ impl Running {
             _ = terminate.recv() => Ok(()),
             _ = tokio::signal::ctrl_c() => Ok(()),
         };
-        end(&mut agent).await;
+        // The server first, which may have to wait for others: meanwhile the agent carries the mesh.
         if let Some(server) = &mut server {
             end(server).await;
         }
+        end(&mut agent).await;
         outcome
     }
 }
@@ -365,61 +378,40 @@ async fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
 
 async fn start_unit(name: &str, text: &str) -> anyhow::Result<()> {
     let path = Path::new(UNITS).join(name);
-    let program = std::env::current_exe().context("could not find this program")?;
-    let text = text.replace("@program@", &program.display().to_string());
-    std::fs::write(&path, text).with_context(|| format!("could not write `{}`", path.display()))?;
-    systemctl(&["daemon-reload"]).await?;
-    systemctl(&["enable", "--now", name]).await?;
+    let is_news = std::fs::read_to_string(&path).map_or(true, |known| known != text);
+    if is_news {
+        file::write_public(&path, text.as_bytes())
+            .with_context(|| format!("could not write `{}`", path.display()))?;
+        systemctl(&["daemon-reload"]).await?;
+    }
+    systemctl(&["enable", name]).await?;
+    // What runs already goes on, unless it is to run otherwise.
+    let started = systemctl(&[if is_news { "restart" } else { "start" }, name]).await;
+    started.map_err(|error| {
+        Failure::new(Exit::Failed, format!("{name} did not start: {error:#}"))
+            .hint(format!("see why: `journalctl -u {name} -n 50`"))
+    })?;
     output::note(format!("{name} is enabled"));
     Ok(())
+}
+
+/// This program, as a unit can start it.
+fn program_of_units() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("could not find this program")?;
+    if units::can_start(&program) {
+        return Ok(program);
+    }
+    let program = program.display();
+    let what =
+        format!("the units are shut out of homes and of `/tmp`, and this program is `{program}`");
+    Err(Failure::new(Exit::Usage, what)
+        .hint(format!(
+            "install it first: `sudo install {program} /usr/local/bin/`"
+        ))
+        .into())
 }
 
 /// Where systemd finds the units of this host's administrator.
 const UNITS: &str = "/etc/systemd/system";
 const SERVER_UNIT_NAME: &str = "bastide-server.service";
 const AGENT_UNIT_NAME: &str = "bastide-agent.service";
-
-const SERVER_UNIT: &str = "\
-[Unit]
-Description=Bastide control plane
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-ExecStart=@program@ server
-User=bastide
-LoadCredential=seal.key:/etc/bastide/seal.key
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=strict
-ReadWritePaths=/var/lib/bastide/server
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-LimitCORE=0
-Restart=always
-RestartSec=1
-
-[Install]
-WantedBy=multi-user.target
-";
-
-const AGENT_UNIT: &str = "\
-[Unit]
-Description=Bastide agent
-After=network-online.target docker.service
-Wants=network-online.target
-
-[Service]
-ExecStart=@program@ agent
-RuntimeDirectory=bastide
-RuntimeDirectoryMode=0700
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE CAP_IPC_LOCK
-NoNewPrivileges=yes
-LimitCORE=0
-Restart=on-failure
-RestartSec=1
-
-[Install]
-WantedBy=multi-user.target
-";

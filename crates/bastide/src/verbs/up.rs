@@ -15,12 +15,15 @@ use crate::{output, paths, privilege};
 
 /// How long the control plane and the agent may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long the ticket that is printed is good.
+const TICKET_MINUTES: u32 = 60;
 
 /// Begins a cluster on this host, or starts it again.
 pub async fn run(arguments: Up) -> anyhow::Result<()> {
     privilege::require_root("bastide up")?;
     let node = settings(&arguments.node)?;
     let plan = plan(&arguments)?;
+    let mut running = services::Running::new(arguments.node.foreground)?;
     let first = if Path::new(paths::SERVER).join("store.redb").exists() {
         check_begun()?;
         None
@@ -35,7 +38,6 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
         ));
         Some(answer)
     };
-    let mut running = services::Running::new(arguments.node.foreground);
     running.start_server().await?;
     let mut ready = running.wait_for_server(READY_WITHIN).await?;
     if ready == Ready::Sealed {
@@ -46,16 +48,24 @@ pub async fn run(arguments: Up) -> anyhow::Result<()> {
             ready = Ready::Open;
         }
     }
-    let handover = first.map(|first| Handover {
-        ticket: first.ticket,
-        node,
-    });
+    let ticket = match first {
+        Some(first) => Some(first.ticket),
+        // Cut off before this host was a node of its own cluster.
+        None if ready == Ready::Open
+            && !bastide_agent::is_member(Path::new(paths::AGENT))
+            && !Path::new(paths::AGENT_HANDOVER).exists() =>
+        {
+            Some(ticket::create(TICKET_MINUTES).await?)
+        }
+        None => None,
+    };
+    let handover = ticket.map(|ticket| Handover { ticket, node });
     running.start_agent(handover).await?;
     running.wait_for_agent(READY_WITHIN).await?;
     if ready == Ready::Sealed {
         return running.wait().await;
     }
-    let ticket = ticket::create(60).await?;
+    let ticket = ticket::create(TICKET_MINUTES).await?;
     let status = agent_socket::status().await?;
     output::note(format!(
         "cluster `{}` is up; on another machine, type",

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use crate::site::{SOON, Site, bastide, can_run, kill_all_of, until};
+use rustix::process::Signal;
+
+use crate::site::{SOON, Site, bastide, can_run, kill_all_of, signal, until};
 
 /// What of a host a node changes, each as a script that prints it.
-const LOOKS: [(&str, &str); 12] = [
+const LOOKS: [(&str, &str); 14] = [
     (
         "links",
         "ip -o link | sed 's/^[0-9]*: //; s/ master / /' | sort",
@@ -15,20 +17,24 @@ const LOOKS: [(&str, &str); 12] = [
     (
         "kernel settings",
         // What counts, measures or is random is no setting; some cannot be read.
-        "cd /proc/sys/net && find . -type f -perm -0200 ! -path './*/neigh/*' ! -name flush \
+        "cd /proc/sys/net; find . -type f -perm -0200 ! -path './*/neigh/*' ! -name flush \
          ! -name '*_secret' ! -name '*random*' ! -name '*_key' | sort | xargs -r grep -Hs '' || true",
     ),
     ("nftables", "nft -s list ruleset"),
     ("iptables", "iptables -S; iptables -t nat -S"),
     (
         "engine's networks",
-        "docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | sort",
+        // A host without an engine has none.
+        "docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' 2>&1 | sort",
     ),
     (
         "engine's containers and volumes",
-        "docker ps -aq; docker volume ls -q",
+        "docker ps -aq; docker volume ls -q || true",
     ),
-    ("Swarm", "docker info --format '{{.Swarm.LocalNodeState}}'"),
+    (
+        "Swarm",
+        "docker info --format '{{.Swarm.LocalNodeState}}' || true",
+    ),
     (
         "listening sockets",
         "awk '$4 == \"0A\" { print $2 }' /proc/net/tcp /proc/net/tcp6 | sort",
@@ -37,18 +43,32 @@ const LOOKS: [(&str, &str); 12] = [
         "files of /run",
         "find /run ! -path '/run/docker*' ! -path '/run/containerd*' | sort",
     ),
+    (
+        "units and settings",
+        // `down` without `--forget` keeps the first; the server's user stays.
+        "find /etc ! -path '/etc/bastide*' ! -path '/etc/*-' | sort",
+    ),
+    (
+        "processes",
+        // Those that look are there for a moment.
+        "cat /proc/[0-9]*/comm 2>/dev/null | grep -v -x -e sh -e cat -e grep -e sort | sort",
+    ),
     ("mounts", "cut -d' ' -f5 /proc/self/mountinfo | sort"),
 ];
 
-fn look(site: &Site, host: &str) -> Vec<(&'static str, String)> {
-    LOOKS
-        .into_iter()
-        .map(|(what, script)| (what, site.run(host, script)))
-        .collect()
+pub fn look(site: &Site, host: &str) -> Vec<(&'static str, String)> {
+    const BETWEEN: &str = "---- and ----";
+    let scripts = LOOKS.map(|(_, script)| script);
+    let told = site.run(host, &scripts.join(&format!("\necho '{BETWEEN}'\n")));
+    let between = format!("{BETWEEN}\n");
+    let told = told.split(&between).map(str::to_owned);
+    let looks: Vec<_> = LOOKS.iter().map(|(what, _)| *what).zip(told).collect();
+    assert_eq!(looks.len(), LOOKS.len());
+    looks
 }
 
 /// Tells in which ways a host differs from what it was, a line each, `-` before and `+` now.
-fn changes(site: &Site, host: &str, before: &[(&'static str, String)]) -> Vec<String> {
+pub fn changes(site: &Site, host: &str, before: &[(&'static str, String)]) -> Vec<String> {
     let mut changes = Vec::new();
     for ((what, before), (_, now)) in before.iter().zip(look(site, host)) {
         let only_in = |one: &str, other: &str, sign: &str| {
@@ -64,7 +84,7 @@ fn changes(site: &Site, host: &str, before: &[(&'static str, String)]) -> Vec<St
 }
 
 /// An engine that has left a Swarm closes its sockets a moment later.
-fn expect_put_back(site: &Site, host: &str, before: &[(&'static str, String)]) {
+pub fn expect_put_back(site: &Site, host: &str, before: &[(&'static str, String)]) {
     let began = Instant::now();
     loop {
         let changed = changes(site, host, before);
@@ -190,17 +210,11 @@ fn what_a_killed_agent_changed_is_undone_all_the_same() {
     // One that hangs answers nobody, and is no obstacle.
     let agent = site.start("boreas", bastide(&["agent"]), "");
     site.until_swarm(&["boreas"]);
-    stop(agent.pid);
+    signal(agent.pid, Signal::STOP);
     let told = site.try_bastide("boreas", &["down"]);
     let said = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.status.success(), "{said}");
     assert!(said.contains("was killed"), "{said}");
     site.wait_for_end(&agent);
     expect_put_back(&site, "boreas", &before);
-}
-
-/// Lets a process hang.
-fn stop(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
 }

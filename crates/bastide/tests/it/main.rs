@@ -19,4 +19,7 @@ mod restored;
 mod sealed;
 mod secrets;
 mod site;
+mod steps;
 mod timing;
+mod units;
+mod upgrade;

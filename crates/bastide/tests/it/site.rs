@@ -208,6 +208,13 @@ impl Site {
         assert!(ended.is_some(), "it ends within {SOON:?}");
     }
 
+    /// Whether a program that was started has ended.
+    pub fn has_ended(&mut self, started: &Started) -> bool {
+        let mut running = self.running.iter_mut();
+        let process = running.find(|process| process.pid() == started.pid);
+        process.unwrap().try_wait().unwrap().is_some()
+    }
+
     /// Starts the container engines of hosts, as their service manager would.
     pub fn start_engines(&mut self, hosts: &[&str]) -> Vec<Started> {
         let mut engines = Vec::new();
@@ -311,6 +318,11 @@ pub struct Started {
 }
 
 impl Started {
+    /// Returns its next line of output, if there is one already.
+    pub fn try_line(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     /// Waits for its next line of output.
     pub fn line(&self, what: &str) -> String {
         let line = self.lines.recv_timeout(SOON);
@@ -386,9 +398,14 @@ pub fn processes() -> Vec<u32> {
 
 /// Kills a process.
 pub fn kill(pid: u32) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+/// Sends a process a signal.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     // It may have ended with its parent.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_process(pid, signal);
 }
 
 /// Looks until `holds`, or fails the test.
