@@ -19,7 +19,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -184,7 +185,7 @@ impl Socket {
                             operation: request.operation,
                             object: request.object.clone(),
                             message: kernel_words(message.header.flags, &error.header),
-                            source: error.to_io(),
+                            source: cause(&error),
                         });
                     }
                 }
@@ -216,7 +217,7 @@ impl Socket {
                             operation,
                             object: "all".to_owned(),
                             message: kernel_words(message.header.flags, &error.header),
-                            source: error.to_io(),
+                            source: cause(&error),
                         });
                     }
                     _ => {}
@@ -307,6 +308,11 @@ fn read(datagram: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     messages
+}
+
+/// Returns what the kernel's negative number means. The library's own way overflows on the lowest.
+fn cause(error: &ErrorMessage) -> io::Error {
+    io::Error::from_raw_os_error(error.raw_code().saturating_abs())
 }
 
 /// Finds the kernel's explanation in an error: with `NETLINK_CAP_ACK` the header of our request

@@ -2,7 +2,7 @@
 
 use netlink_packet_core::NetlinkPayload;
 
-use super::{address, kernel_words, link, read, route};
+use super::{address, cause, kernel_words, link, read, route};
 
 /// Reads a datagram as all of our readers do.
 pub(crate) fn run(bytes: &[u8]) {
@@ -20,7 +20,7 @@ pub(crate) fn run(bytes: &[u8]) {
             NetlinkPayload::Error(error) => {
                 let words = kernel_words(message.header.flags, &error.header);
                 assert!(words.is_none_or(|words| words.len() <= 3 * bytes.len()));
-                let _ = error.to_io();
+                let _ = cause(&error);
             }
             _ => {}
         }
