@@ -135,7 +135,7 @@ pub struct CandidateStory {
     pub address: SocketAddr,
     /// From where it is known.
     pub origin: CandidateOrigin,
-    /// Questions sent to it since the last change of the network.
+    /// Questions sent to it.
     pub asked: u32,
     /// When it last answered, milliseconds ago.
     pub answered_ms: Option<u64>,

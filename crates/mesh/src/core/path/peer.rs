@@ -52,8 +52,10 @@ pub enum Way {
 struct Candidate {
     origin: CandidateOrigin,
     added: Instant,
-    /// Questions sent to it.
+    /// Questions sent to it since there was news of it.
     asked: u32,
+    /// Questions sent to it at all.
+    asked_ever: u32,
     last_asked: Option<Instant>,
     /// Its last answer: round trip in microseconds, smoothed, and when.
     good: Option<(u32, Instant)>,
@@ -277,6 +279,7 @@ impl Peer {
             origin,
             added: now,
             asked: 0,
+            asked_ever: 0,
             last_asked: None,
             good: None,
             peer_selected: None,
@@ -517,6 +520,7 @@ impl Peer {
             Way::Direct(to) => {
                 if let Some(candidate) = self.candidates.get_mut(&to) {
                     candidate.asked = candidate.asked.saturating_add(1);
+                    candidate.asked_ever = candidate.asked_ever.saturating_add(1);
                     candidate.last_asked = Some(now);
                 }
                 None

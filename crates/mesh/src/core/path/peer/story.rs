@@ -63,7 +63,7 @@ impl Peer {
             .map(|(address, known)| CandidateStory {
                 address: *address,
                 origin: known.origin,
-                asked: known.asked,
+                asked: known.asked_ever,
                 answered_ms: known.good.map(|(_, at)| ago(at)),
                 rtt_us: known.good.map(|(rtt, _)| rtt),
             })

@@ -412,6 +412,8 @@ fn a_story_names_candidates_relays_and_the_last_events_and_no_more() {
     );
     assert_eq!(story.relays.len(), 3);
     assert!(story.candidates.iter().all(|it| it.answered_ms.is_none()));
+    // Also those that the peer has told anew.
+    assert!(story.candidates.iter().all(|it| it.asked >= 6), "{story:?}");
     // Whatever goes on, the book is thin.
     for _ in 0..20 {
         let relay = relay_between(&world);
