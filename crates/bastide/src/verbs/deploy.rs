@@ -1,5 +1,6 @@
 //! `bastide deploy`: compose file -> stack -> images by digest -> control plane -> healthy tasks.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -98,8 +99,17 @@ fn refused(file: &Path, errors: &[ComposeError]) -> Failure {
 async fn wait_until_healthy(name: &StackName, stack: &Stack, json: bool) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut shown = String::new();
+    let mut told: BTreeSet<String> = BTreeSet::new();
     loop {
         let status = agent_socket::status().await?;
+        // Why it does not come up, as soon as somebody says so: nobody waits for minutes to hear it.
+        let ours = format!("`{name}_");
+        for trouble in &status.troubles {
+            let is_why = trouble.contains(&ours) || trouble.contains("the disk of");
+            if is_why && told.insert(trouble.clone()) {
+                output::note(format!("! {trouble}"));
+            }
+        }
         let services = services_of(&status, name);
         let is_healthy = stack.services.iter().all(|(service, spec)| {
             services

@@ -34,6 +34,13 @@ pub async fn ps(arguments: Ps) -> anyhow::Result<()> {
         output::data(serde_json::to_string(&status.stacks).context("could not print the tasks")?);
     } else {
         output::data(tasks(&status).trim_end());
+        for trouble in &status.troubles {
+            let names = |name: String| trouble.contains(&name);
+            let mut stacks = status.stacks.iter();
+            if stacks.any(|stack| names(format!("`{}_", stack.name))) {
+                output::note(format!("! {trouble}"));
+            }
+        }
     }
     Ok(())
 }

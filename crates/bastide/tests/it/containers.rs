@@ -34,26 +34,32 @@ pub fn idle() -> Option<&'static [u8]> {
     built.as_deref()
 }
 
-/// A container on the cluster's network.
+/// Gives a host's engine the idle program as an image.
+fn import(site: &Site, host: &str) {
+    let program = idle().expect("the caller asked before");
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    archive.append_data(&mut header, "idle", program).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let import = "docker import --change 'CMD [\"/idle\"]' - idle";
+    let imported = site.lab().output(host, sh(import), &archive).unwrap();
+    assert!(imported.status.success(), "{imported:?}");
+}
+
+/// A container.
 pub struct Container {
     /// Its address.
     pub address: Ipv4Addr,
+    id: String,
     network: Namespace,
 }
 
 impl Container {
     /// Runs the idle program on a host.
     pub fn run(site: &Site, host: &str) -> Self {
-        let program = idle().expect("the caller asked before");
-        let mut archive = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_size(program.len() as u64);
-        header.set_mode(0o755);
-        archive.append_data(&mut header, "idle", program).unwrap();
-        let archive = archive.into_inner().unwrap();
-        let import = "docker import --change 'CMD [\"/idle\"]' - idle";
-        let imported = site.lab().output(host, sh(import), &archive).unwrap();
-        assert!(imported.status.success(), "{imported:?}");
+        import(site, host);
         let mut id = String::new();
         until("the cluster's network", || {
             let run = sh("docker run -d --network bastide idle");
@@ -66,8 +72,27 @@ impl Container {
         let address = site.run(host, &format!("docker inspect -f '{format}' {id}"));
         Self {
             address: address.trim().parse().unwrap(),
+            id: id.to_owned(),
             network: Namespace::of_process(Kind::Network, process_of(id)).unwrap(),
         }
+    }
+
+    /// Runs the idle program on a host that has nothing to do with a cluster, with these options.
+    pub fn own(site: &Site, host: &str, options: &str) -> Self {
+        import(site, host);
+        let id = site.run(host, &format!("docker run -d {options} idle"));
+        let id = id.trim();
+        Self {
+            address: Ipv4Addr::UNSPECIFIED,
+            id: id.to_owned(),
+            network: Namespace::of_process(Kind::Network, process_of(id)).unwrap(),
+        }
+    }
+
+    /// Starts it again after its engine was restarted.
+    pub fn again(&mut self, site: &Site, host: &str) {
+        site.run(host, &format!("docker start {}", self.id));
+        self.network = Namespace::of_process(Kind::Network, process_of(&self.id)).unwrap();
     }
 
     /// Does `work` in the container's network.

@@ -11,6 +11,7 @@ mod clocks;
 mod containers;
 mod doctor;
 mod down;
+mod engines;
 mod killed;
 mod networks;
 mod ports;
