@@ -54,7 +54,7 @@ impl Listeners {
         let mut holder = Holder::Nobody;
         for inode in inodes {
             match self.owners.get(&inode) {
-                Some((name, _)) if name.starts_with(OURS) => holder = Holder::Bastide,
+                Some((name, _)) if name == OURS => holder = Holder::Bastide,
                 Some((name, pid)) => return Holder::Other(format!("`{name}` (process {pid})")),
                 None => return Holder::Other("a process of another namespace".to_owned()),
             }
