@@ -23,5 +23,6 @@ pub use run::agent::{AgentError, AgentOptions, Pulse, run};
 pub use run::doctor::{Doctor, examine};
 pub use run::handover::{HANDOVER_BYTES_MAX, Handover, NodeSettings};
 pub use run::host::HostError;
+pub use run::join::{JoinError, Joining, join_host, tell_leaving};
 pub use run::preflight::collisions;
 pub use run::undo::{LeaveError, LeaveOptions, is_member, last_view, leave, lock_of};

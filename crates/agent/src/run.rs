@@ -7,7 +7,7 @@ mod follow;
 pub mod handover;
 pub mod host;
 mod images;
-mod join;
+pub mod join;
 mod ledger;
 mod membership;
 pub mod preflight;

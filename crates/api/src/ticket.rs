@@ -105,7 +105,16 @@ impl FromStr for Ticket {
             .trim()
             .strip_prefix(PREFIX)
             .ok_or(TicketError::Prefix)?;
-        let mut bytes = base32_decode(body).ok_or(TicketError::Encoding)?;
+        // Cut off somewhere, the last letter may hold bits of a byte that is missing.
+        let is_of_letters = body
+            .bytes()
+            .all(|letter| letter.is_ascii_alphanumeric() && !letter.eq_ignore_ascii_case(&b'u'));
+        let wrong = if is_of_letters {
+            TicketError::Checksum
+        } else {
+            TicketError::Encoding
+        };
+        let mut bytes = base32_decode(body).ok_or(wrong)?;
         let ticket = parse(&bytes);
         bytes.zeroize();
         ticket

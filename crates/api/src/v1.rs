@@ -87,14 +87,22 @@ pub enum JoinReply {
     Waiting(WaitingJoin),
 }
 
+/// Most earlier runs that an agent tells of.
+pub const RUNS_MAX: usize = 8;
+
 /// Which run of an agent reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// This run.
     pub id: InstanceId,
-    /// The run before it, as this host's disk knows it.
+    /// The runs before it, as this host's disk knows them: the last one that a controller answered,
+    /// and those since. At most [`RUNS_MAX`] count.
     #[serde(default)]
-    pub after: Option<InstanceId>,
+    pub after: Vec<InstanceId>,
+    /// Whether it runs elsewhere than the one before it: the machine was started anew, or it is
+    /// another one.
+    #[serde(default)]
+    pub moved: bool,
 }
 
 /// A node reports, and renews its certificate when that is due.

@@ -7,6 +7,18 @@ use bastide_api::status::{NodeStatus, ServiceStatus, StackStatus, Status, TaskSt
 use bastide_api::v1::{NodeFacts, PathFact, PathKind};
 use bastide_api::{NodeId, ServiceName, StackName, View};
 
+/// What the control plane makes of this host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the node whose keys it holds.
+    #[default]
+    Member,
+    /// Its node was removed.
+    Removed,
+    /// Another machine runs with the same keys, and is the node.
+    Rival,
+}
+
 /// What the status is made of.
 pub struct Sources<'a> {
     /// The node that tells.
@@ -27,6 +39,13 @@ pub struct Sources<'a> {
     pub refused: Option<&'a str>,
     /// Why the controller's view is not followed, if it is of an older store.
     pub departed: Option<&'a str>,
+    /// What the control plane makes of this host.
+    pub standing: Standing,
+}
+
+/// Returns whether node `me` is one: only then it sends anything to others.
+pub fn is_node(view: &View, me: NodeId, standing: Standing) -> bool {
+    standing == Standing::Member && view.nodes.contains_key(&me)
 }
 
 /// Returns the nodes that cannot be reached now: members without any path.
@@ -164,6 +183,7 @@ pub fn departed(why: &str) -> String {
 
 fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
     let mut troubles = Vec::new();
+    let mend = "`bastide down --forget`, then `bastide join -` with a new ticket";
     if from.refused.is_some_and(|why| why.contains("sealed")) {
         troubles.push(
             "the control plane is sealed; mesh, names and containers go on, and every node is safe for \
@@ -172,6 +192,13 @@ fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
         );
     } else if let Some(why) = from.departed {
         troubles.push(departed(why));
+    } else if from.standing == Standing::Rival {
+        troubles.push(format!(
+            "another machine runs with this node's keys, as after copying a disk, and this one keeps \
+             out of the mesh: {mend}"
+        ));
+    } else if !is_node(from.view, from.me, from.standing) {
+        troubles.push(format!("this node was removed from the cluster: {mend}"));
     } else if let Some(why) = from.refused {
         troubles.push(format!(
             "the control plane refuses this node ({why}); if it was removed: \
@@ -188,7 +215,7 @@ fn troubles(from: &Sources<'_>, dead: &BTreeSet<NodeId>) -> Vec<String> {
             let (name, site) = (&node.name, &node.site);
             troubles.push(format!(
                 "node `{name}` at site `{site}` cannot be reached; if it is gone for good: \
-                 `bastide node rm {name}`"
+                 `bastide node remove {name}`"
             ));
         }
     }

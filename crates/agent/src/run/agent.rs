@@ -41,6 +41,7 @@ use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
 use super::{join, preflight, upkeep};
 use crate::core::journal::Change;
+use crate::core::picture::Standing;
 use crate::core::{desired, picture, skew};
 
 /// How often paths are looked at: names and status follow within this time.
@@ -122,13 +123,16 @@ pub async fn run(options: AgentOptions, stop: CancellationToken) -> Result<(), A
     let clock = state.clock();
     let membership = match (state.membership()?, options.handover) {
         (Some(membership), _) => membership,
-        (None, Some(handover)) => Box::pin(join::join(&state, handover, &clock)).await?,
+        (None, Some(handover)) => Box::pin(join::join(&state, handover, &clock, drop)).await?,
         (None, None) => return Err(AgentError::NoMember),
     };
     if let Some(made) = certificate_made(&membership.answer.certificate) {
         clock.at_least(made);
     }
     let member = Member::new(state.clone(), identity(&state)?, membership, clock)?;
+    member.begin_run()?;
+    // Before the mesh sends anything to anybody: whom it knows from its disk may have been removed.
+    follow::catch_up(&state, &member).await;
     let ledger = Ledger::open(&state)?;
     if ledger.to_undo().is_empty() {
         // Nothing is changed yet: the last moment to leave a host as it is.
@@ -166,6 +170,7 @@ struct Agent {
     rules: Option<Rules>,
     paths: watch::Sender<BTreeMap<NodeId, PathFact>>,
     pictures: watch::Receiver<Picture>,
+    standing: watch::Receiver<Standing>,
     engine: watch::Receiver<EngineState>,
     /// What the engine's loop is told.
     orders: mpsc::Sender<Order>,
@@ -182,6 +187,8 @@ struct Agent {
     has_resolver: bool,
     /// Told when something of ours in the kernel was changed by others.
     missing: Arc<Notify>,
+    /// Whether this host keeps out of the mesh, because it is no node any more.
+    is_outside: bool,
     /// When the first of the peers' certificates ends.
     peers_until: Option<UnixTime>,
 }
@@ -246,12 +253,14 @@ impl Agent {
             ledger: ledger.clone(),
             state: engine_sender,
             orders: orders_receiver,
+            standing: member.standing(),
         };
         tasks.spawn("engine", endless(engine_loop.run()));
         let missing = Arc::new(Notify::new());
         let upkeep = upkeep::run(pictures.clone(), me, Arc::clone(&missing));
         tasks.spawn("upkeep", endless(upkeep));
         Ok(Self {
+            standing: member.standing(),
             member,
             me,
             ledger,
@@ -272,6 +281,7 @@ impl Agent {
             front,
             has_resolver: false,
             missing,
+            is_outside: false,
             peers_until: None,
         })
     }
@@ -293,6 +303,13 @@ impl Agent {
             let question = tokio::select! {
                 () = stop.cancelled() => break,
                 changed = self.pictures.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.apply().await?;
+                    None
+                }
+                changed = self.standing.changed() => {
                     if changed.is_err() {
                         break;
                     }
@@ -348,12 +365,26 @@ impl Agent {
     /// Brings mesh, kernel and names in line with the picture.
     async fn apply(&mut self) -> Result<(), AgentError> {
         let picture = self.pictures.borrow_and_update().clone();
+        let standing = *self.standing.borrow_and_update();
+        if !picture::is_node(&picture.view, self.me, standing) {
+            if !std::mem::replace(&mut self.is_outside, true) {
+                warn!(
+                    ?standing,
+                    "this host is no node of the cluster and keeps out of the mesh"
+                );
+            }
+            self.peers_until = None;
+            self.mesh.set_peers(Vec::new());
+            self.image_peers.send_replace(Vec::new());
+            self.look();
+            return Ok(());
+        }
+        self.is_outside = false;
         let now = self.member.clock().now();
         let peers = desired::peers(&picture.view, &picture.facts, self.me, now);
         self.peers_until = peers.iter().map(|peer| peer.until).min();
         self.mesh.set_peers(peers.into_iter().map(spec).collect());
         let Some(device) = desired::device(&picture.view, self.me) else {
-            warn!("this node was removed from the cluster");
             return Ok(());
         };
         let plan = &picture.view.cluster.plan;
@@ -527,6 +558,7 @@ impl Agent {
             controller: picture.connected,
             refused: picture.refused.as_deref(),
             departed: picture.departed.as_deref(),
+            standing: *self.standing.borrow(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Keeping the container engine in step: one round at a time, on every change and from time to time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
@@ -21,6 +22,7 @@ use super::ledger::Ledger;
 use super::membership::Member;
 use crate::core::desired;
 use crate::core::journal::Change;
+use crate::core::picture::Standing;
 
 /// Between two attempts to reach the engine.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
@@ -79,6 +81,8 @@ pub struct EngineLoop {
     pub state: watch::Sender<EngineState>,
     /// What to do besides.
     pub orders: mpsc::Receiver<Order>,
+    /// What the control plane makes of this host.
+    pub standing: watch::Receiver<Standing>,
 }
 
 /// What is remembered of an engine while it answers.
@@ -121,8 +125,25 @@ impl EngineLoop {
             access: SwarmAccess::default(),
             asked: None,
         };
+        if self.member.is_fresh() && !self.leave_former(&talk.reconciler).await {
+            return;
+        }
         loop {
-            let picture = self.pictures.borrow_and_update().clone();
+            let mut picture = self.pictures.borrow_and_update().clone();
+            let standing = *self.standing.borrow_and_update();
+            match standing {
+                Standing::Member => {}
+                Standing::Removed => {
+                    Arc::make_mut(&mut picture.view).nodes.remove(&self.me);
+                }
+                // The engine is the other machine's twin, too: nothing that it says is ours.
+                Standing::Rival => {
+                    if self.standing.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            }
             let client = self.client(&picture);
             refresh(&mut talk, client.as_ref()).await;
             let membership = Change::Swarm {
@@ -170,6 +191,7 @@ impl EngineLoop {
             tokio::select! {
                 () = tokio::time::sleep(report.next) => {}
                 changed = self.pictures.changed() => if changed.is_err() { return },
+                changed = self.standing.changed() => if changed.is_err() { return },
                 event = events.next() => if !matches!(event, Some(Ok(_))) { return },
                 Some(order) = self.orders.recv() => {
                     self.obey(order, &picture, &mut talk, client.as_ref()).await;
@@ -266,6 +288,27 @@ impl EngineLoop {
             match order {
                 Order::PlanRebuild { reply, .. } => drop(reply.send(Err(why))),
                 Order::Rebuild { reply, .. } => drop(reply.send(Err(why))),
+            }
+        }
+    }
+
+    /// A host that has just joined may have been a node before, and its engine may take itself for a
+    /// member of the Swarm still: the managers removed it, and it would not join again.
+    async fn leave_former(&self, reconciler: &Reconciler) -> bool {
+        let mesh = self.member.answer().cluster.plan.mesh;
+        match reconciler.leave_former(mesh).await {
+            Ok(has_left) => {
+                if has_left {
+                    info!("engine left the Swarm of an earlier membership");
+                }
+                if let Err(error) = self.member.settled() {
+                    warn!(%error, "it will be looked for again");
+                }
+                true
+            }
+            Err(error) => {
+                debug!(%error, "the engine does not say what it is a member of");
+                false
             }
         }
     }

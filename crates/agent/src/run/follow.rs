@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bastide_api::v1::{NodeFacts, WatchEvent};
+use bastide_api::v1::{NodeFacts, RenewRequest, WatchEvent};
 use bastide_api::{ClusterRecord, NodeId, Revision, View, ViewEntries, ViewError};
 use bastide_client::{ClientError, FollowError, Followed, ViewFollower};
 use tokio::sync::watch;
@@ -11,7 +12,6 @@ use tracing::{debug, info, warn};
 
 use super::membership::Member;
 use super::state::{SignedView, StateDir};
-use crate::core::schedule::retry_after;
 
 /// What this host knows of the cluster.
 #[derive(Debug, Clone)]
@@ -77,6 +77,43 @@ fn known(state: &StateDir, member: &Member) -> ViewFollower {
     ViewFollower::new(cluster, key)
 }
 
+/// How long a start waits for a controller's word before it takes what is on disk for true. Longer
+/// than three round trips around the world, shorter than a person notices.
+const FIRST_WORD_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Asks the control plane for the newest view, and whether this host is still the node, before it
+/// sends anything to anybody. A control plane that does not answer in time is not waited for.
+pub async fn catch_up(state: &StateDir, member: &Member) {
+    let asked = async {
+        tokio::join!(
+            member.report(RenewRequest::default()),
+            newest(state, member)
+        )
+    };
+    match tokio::time::timeout(FIRST_WORD_WITHIN, asked).await {
+        Ok((Ok(_), Ok(()))) => {}
+        Ok((reported, newest)) => {
+            let (report, view) = (reported.err(), newest.err());
+            info!(?report, ?view, "started from what is on disk");
+        }
+        Err(_) => info!("no controller answers; started from what is on disk"),
+    }
+}
+
+/// Waits for the newest view, and keeps it.
+async fn newest(state: &StateDir, member: &Member) -> Result<(), Ended> {
+    let mut follower = known(state, member);
+    let watching = member.client().watch(follower.resume_from()).await;
+    let mut watch = watching.inspect_err(|error| member.refused(error))?;
+    loop {
+        if let Followed::View { view, signature } = follower.handle(watch.next().await?)? {
+            View::parse(&view)?;
+            keep(state, &view, signature);
+            return Ok(());
+        }
+    }
+}
+
 /// Why one watch ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -96,6 +133,9 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
         follower.restart();
         let ended = one_watch(&state, &member, &mut follower, &pictures, &mut attempt).await;
         let Err(error) = ended;
+        if let Ended::Client(error) = &error {
+            member.refused(error);
+        }
         let refused = match &error {
             Ended::Client(ClientError::Refused { errors, .. }) => Some(errors.join("; ")),
             _ => None,
@@ -119,7 +159,7 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
             is_news
         });
         debug!(%error, "the watch ended");
-        tokio::time::sleep(retry_after(attempt, member.jitter())).await;
+        tokio::time::sleep(super::report::retry(attempt, &member)).await;
         attempt += 1;
     }
 }

@@ -1,15 +1,21 @@
 //! That this host is a node: its keys, its certificate, and the clients that use them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bastide_api::v1::JoinAnswer;
-use bastide_api::{NodeId, Secret};
+use bastide_api::v1::{
+    Instance, JoinAnswer, NO_MEMBER, RIVAL, RUNS_MAX, RenewAnswer, RenewRequest,
+};
+use bastide_api::{InstanceId, NodeId, Secret};
 use bastide_client::{Client, ClientError, ClientIdentity, Trust};
 use bastide_linux::clock::Clock;
 use bastide_pki::{Identity, IdentityError, certificate_lifetime};
+use tokio::sync::watch;
+use tracing::{info, warn};
 
-use super::state::{Membership, StateDir, StateError};
+use super::state::{Membership, Runs, StateDir, StateError};
+use crate::core::picture::Standing;
 use crate::core::schedule::Life;
 
 /// What went wrong with the membership.
@@ -37,6 +43,13 @@ struct Inner {
     identity: Identity,
     clock: Clock,
     now: Mutex<Now>,
+    /// This run of the agent, and those before it.
+    runs: Runs,
+    /// Whether the one before it ran elsewhere.
+    moved: bool,
+    /// Whether a controller answered this run, so that those before it need not be known any more.
+    is_known: AtomicBool,
+    standing: watch::Sender<Standing>,
 }
 
 /// What a renewal replaces.
@@ -59,14 +72,104 @@ impl Member {
             membership,
             channel,
         });
+        let mut runs = state.runs()?;
+        let place = place();
+        let moved = place.is_empty() || place != runs.place;
+        runs.place = place;
+        runs.ids.insert(0, InstanceId::from_bytes(fresh()));
+        while RUNS_MAX < runs.ids.len() {
+            // The oldest is the one that a controller answered: it stays.
+            runs.ids.remove(1);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 state,
                 identity,
                 clock,
                 now,
+                runs,
+                moved,
+                is_known: AtomicBool::new(false),
+                standing: watch::channel(Standing::Member).0,
             }),
         })
+    }
+
+    /// Begins a run of the agent: from now on its disk knows of it.
+    pub fn begin_run(&self) -> Result<(), MembershipError> {
+        Ok(self.inner.state.save_runs(&self.inner.runs)?)
+    }
+
+    /// Reports, as this run of the agent. What the control plane makes of this host is noted.
+    ///
+    /// Not cancel safe: dropped after the request was sent, it may have been served.
+    pub async fn report(&self, mut request: RenewRequest) -> Result<RenewAnswer, ClientError> {
+        let (id, after) = self
+            .inner
+            .runs
+            .ids
+            .split_first()
+            .expect("a member has at least its own run");
+        request.instance = Some(Instance {
+            id: *id,
+            after: after.to_vec(),
+            moved: self.inner.moved,
+        });
+        let answer = self.client().renew(&request).await;
+        match &answer {
+            Ok(_) => {
+                if self.inner.standing.send_replace(Standing::Member) != Standing::Member {
+                    info!("this host is the node again");
+                }
+            }
+            Err(error) => self.refused(error),
+        }
+        if answer.is_ok()
+            && !self.inner.is_known.swap(true, Ordering::Relaxed)
+            && let Err(error) = self.inner.state.save_runs(&Runs {
+                ids: vec![*id],
+                place: self.inner.runs.place.clone(),
+            })
+        {
+            warn!(%error, "this run of the agent was not noted");
+        }
+        answer
+    }
+
+    /// Notes what a refusal says of this host's standing. Any other error says nothing of it.
+    pub fn refused(&self, error: &ClientError) {
+        let standing = match error.status() {
+            Some(NO_MEMBER) => Standing::Removed,
+            Some(RIVAL) => Standing::Rival,
+            _ => return,
+        };
+        if self.inner.standing.send_replace(standing) != standing {
+            warn!(%error, "this host is not the node that it was");
+        }
+    }
+
+    /// What the control plane makes of this host, and hears of each change.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.inner.standing.subscribe()
+    }
+
+    /// Leaves the cluster: this node's name and addresses are free for others.
+    pub async fn leave(&self) -> Result<(), ClientError> {
+        let nothing = Some(serde_json::json!({}));
+        let left = self.client().call("POST", "/v1/mesh/leave", nothing).await;
+        left.map(drop)
+    }
+
+    /// Whether what an earlier membership left in the container engine is still to be looked for.
+    pub fn is_fresh(&self) -> bool {
+        self.with(|now| now.membership.is_fresh)
+    }
+
+    /// Notes that nothing of an earlier membership is left in the container engine.
+    pub fn settled(&self) -> Result<(), MembershipError> {
+        let mut now = self.lock();
+        now.membership.is_fresh = false;
+        Ok(self.inner.state.save_membership(&now.membership)?)
     }
 
     /// This node.
@@ -120,17 +223,13 @@ impl Member {
 
     /// Takes a renewed certificate (PEM): stored first, then used for new connections.
     pub fn renewed(&self, certificate: String) -> Result<(), MembershipError> {
-        let mut membership = self.with(|now| now.membership.clone());
+        let mut now = self.lock();
+        let mut membership = now.membership.clone();
         membership.answer.certificate = certificate;
         let addresses = channel_addresses(&membership.answer);
         let clock = &self.inner.clock;
         let channel = client(&self.inner.identity, &membership.answer, addresses, clock)?;
         self.inner.state.save_membership(&membership)?;
-        let mut now = self
-            .inner
-            .now
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         *now = Now {
             membership,
             channel,
@@ -151,13 +250,12 @@ impl Member {
     }
 
     fn with<T>(&self, read: impl FnOnce(&Now) -> T) -> T {
-        read(
-            &self
-                .inner
-                .now
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        read(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        let now = self.inner.now.lock();
+        now.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,9 +291,24 @@ pub fn identity(state: &StateDir) -> Result<Identity, MembershipError> {
     Ok(identity)
 }
 
+/// Where this process runs: the boot of the machine, and its network. Empty if the kernel does not
+/// say.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let network = std::fs::read_link("/proc/self/ns/net");
+    match (boot, network) {
+        (Ok(boot), Ok(network)) => format!("{} {}", boot.trim(), network.display()),
+        _ => String::new(),
+    }
+}
+
 /// Draws a private key of 32 bytes.
 pub fn fresh_key() -> Secret<[u8; 32]> {
-    let mut key = [0; 32];
-    aws_lc_rs::rand::fill(&mut key).expect("the system's random source does not fail");
-    Secret::new(key)
+    Secret::new(fresh())
+}
+
+fn fresh<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source does not fail");
+    bytes
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bastide_api::NodeId;
 use bastide_api::v1::{NodeFacts, PathFact, RenewAnswer, RenewRequest};
@@ -12,8 +13,13 @@ use tracing::{debug, info, warn};
 use super::engine::EngineState;
 use super::follow::Picture;
 use super::membership::Member;
+use crate::core::picture::Standing;
 use crate::core::schedule::{self, REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
 use crate::core::{picture, skew};
+
+/// After how many attempts, 20 s in all, an agent that is not the node asks rarely, and how often.
+const OUTSIDE_AFTER: u32 = 8;
+const OUTSIDE_RETRY: Duration = Duration::from_secs(60);
 
 /// What reports are made of.
 #[derive(Clone)]
@@ -74,7 +80,7 @@ pub async fn run(mut observed: Observed, member: Member) {
             facts: Some(facts),
             instance: None,
         };
-        let wait = match member.client().renew(&request).await {
+        let wait = match member.report(request).await {
             Ok(answer) => {
                 attempt = 0;
                 member.clock().learn(answer.now);
@@ -88,7 +94,7 @@ pub async fn run(mut observed: Observed, member: Member) {
             Err(error) => {
                 debug!(%error, "report not delivered");
                 attempt += 1;
-                retry_after(attempt, member.jitter())
+                retry(attempt, &member)
             }
         };
         tokio::select! {
@@ -98,6 +104,17 @@ pub async fn run(mut observed: Observed, member: Member) {
                 tokio::time::sleep(REPORT_INTERVAL_MIN).await;
             }
         }
+    }
+}
+
+/// How long to wait before the next attempt. Whoever is not the node asks from time to time whether
+/// that is so still, and no more often: each time is written down.
+pub fn retry(attempt: u32, member: &Member) -> Duration {
+    let wait = retry_after(attempt, member.jitter());
+    if *member.standing().borrow() != Standing::Member && OUTSIDE_AFTER < attempt {
+        OUTSIDE_RETRY
+    } else {
+        wait
     }
 }
 

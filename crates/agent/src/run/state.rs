@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bastide_api::v1::JoinAnswer;
-use bastide_api::{NodeId, Secret, ViewEntries};
+use bastide_api::{InstanceId, NodeId, Secret, ViewEntries};
 use bastide_linux::clock::{Clock, Mark};
 use bastide_linux::file;
 use bastide_linux::lock::{self, Lock};
@@ -20,6 +20,7 @@ const IDENTITY: &str = "identity.key";
 const WIREGUARD: &str = "wireguard.key";
 const DISCOVERY: &str = "discovery.key";
 const MEMBERSHIP: &str = "membership.json";
+const RUNS: &str = "runs.json";
 const VIEW: &str = "view.json";
 const VIEW_BEFORE: &str = "view.before.json";
 const JOURNAL: &str = "journal";
@@ -79,6 +80,9 @@ pub struct Membership {
     pub answer: JoinAnswer,
     /// How this host wanted to be a node.
     pub settings: NodeSettings,
+    /// Whether what an earlier membership left in the container engine is still to be looked for.
+    #[serde(default)]
+    pub is_fresh: bool,
 }
 
 impl Membership {
@@ -86,6 +90,15 @@ impl Membership {
     pub fn node(&self) -> NodeId {
         self.answer.node.id
     }
+}
+
+/// The runs of a host's agent that a controller may know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// Which they are, the last one first.
+    pub ids: Vec<InstanceId>,
+    /// Where the last one ran: the boot of the machine, and the network.
+    pub place: String,
 }
 
 /// The last view, with what proves it.
@@ -166,6 +179,20 @@ impl StateDir {
     /// Stores the membership.
     pub fn save_membership(&self, membership: &Membership) -> Result<(), StateError> {
         self.write_json(MEMBERSHIP, membership)
+    }
+
+    /// The runs of this host's agent that a controller may know.
+    pub fn runs(&self) -> Result<Runs, StateError> {
+        match self.read_json(RUNS) {
+            // Without them this run waits for a moment, as one on another machine would.
+            Err(StateError::Damaged { .. }) => Ok(Runs::default()),
+            read => Ok(read?.unwrap_or_default()),
+        }
+    }
+
+    /// Stores the runs of this host's agent.
+    pub fn save_runs(&self, runs: &Runs) -> Result<(), StateError> {
+        self.write_json(RUNS, runs)
     }
 
     /// The last views that were stored, the newest first. Each may be damaged, or none may be there.

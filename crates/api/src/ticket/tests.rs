@@ -46,6 +46,20 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
+fn a_ticket_that_was_cut_off_is_called_incomplete_wherever_it_was() {
+    let text = ticket().reveal().expose().clone();
+    for length in PREFIX.len() + 1..text.len() {
+        let error = text[..length].parse::<Ticket>().unwrap_err();
+        assert_eq!(error, TicketError::Checksum, "length {length}");
+    }
+    let strange = format!("{}!", &text[..text.len() - 1]);
+    assert_eq!(
+        strange.parse::<Ticket>().unwrap_err(),
+        TicketError::Encoding
+    );
+}
+
+#[test]
 fn debug_output_holds_no_secret() {
     let shown = format!("{:?}", ticket());
     assert!(!shown.contains("90") && !shown.contains("5a"), "{shown}");

@@ -40,6 +40,14 @@ pub async fn run(arguments: Down) -> anyhow::Result<()> {
         );
     }
     if arguments.forget {
+        match bastide_agent::tell_leaving(Path::new(paths::AGENT)).await {
+            Some(Ok(())) => output::note("told the cluster: this host's name is free there"),
+            Some(Err(error)) => output::note(format!(
+                "the cluster does not know ({error}); on a controller, type `bastide node remove` \
+                 and this host's name"
+            )),
+            None => {}
+        }
         // The agent's folder last: while it is there, this host is not forgotten.
         for path in [paths::SETTINGS, paths::SERVER, paths::STATE] {
             delete(path)?;
@@ -85,7 +93,7 @@ fn check_not_needed() -> anyhow::Result<()> {
     );
     let remove: Vec<_> = others
         .iter()
-        .map(|node| format!("bastide node rm {}", node.name))
+        .map(|node| format!("bastide node remove {}", node.name))
         .collect();
     Err(Failure::new(Exit::Conflict, what)
         .hint(format!("take them out first: {}", remove.join("; ")))

@@ -69,7 +69,7 @@ pub async fn agent(arguments: Agent) -> anyhow::Result<()> {
     };
     let stop = CancellationToken::new();
     let run = bastide_agent::run(options, stop.clone());
-    match until_told_to_end(run, stop, &notifier).await {
+    match Box::pin(until_told_to_end(run, stop, &notifier)).await {
         Err(AgentError::Collides(collision)) => {
             let what = format!("{collision}; this host was not changed");
             Err(Failure::new(Exit::Conflict, what)

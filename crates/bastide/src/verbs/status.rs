@@ -1,27 +1,60 @@
 //! `bastide status` and `bastide ps`: one screen that a tired operator understands.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Context;
+use bastide_api::UnixTime;
 use bastide_api::status::{NodeStatus, Status};
 use bastide_api::v1::PathKind;
 
 use crate::cli::{Format, Ps};
 use crate::output;
-use crate::verbs::{agent_socket, mesh};
+use crate::verbs::{agent_socket, mesh, operator};
 
 /// What happened to a path longer ago is not told here.
 const LATELY_MS: u64 = 10 * 60 * 1000;
+/// How long a join that was refused is told of.
+const REFUSED_TOLD_FOR: Duration = Duration::from_secs(3600);
 
 /// Prints the agent's picture of the cluster.
 pub async fn status(format: Format) -> anyhow::Result<()> {
-    let status = agent_socket::status().await?;
+    let mut status = agent_socket::status().await?;
+    status.troubles.extend(refused_joins().await);
     if format.json {
         output::data(serde_json::to_string(&status).context("could not print the status")?);
     } else {
         output::data(screen(&status).trim_end());
     }
     Ok(())
+}
+
+/// Says which machines held a ticket and were not let in within the last hour. Only a host with the
+/// operator's token can know.
+async fn refused_joins() -> Vec<String> {
+    let Ok(client) = operator::client() else {
+        return Vec::new();
+    };
+    let told = client.call("GET", "/v1/auth/join/refused", None).await;
+    let told = told.unwrap_or_default();
+    let now = bastide_linux::clock::wall();
+    let mut lines = Vec::new();
+    for one in told["refused"].as_array().into_iter().flatten() {
+        let at = UnixTime::from_millis(one["at"].as_u64().unwrap_or_default());
+        if REFUSED_TOLD_FOR < now.since(at) {
+            continue;
+        }
+        let (name, from) = (operator::text(&one["name"]), operator::text(&one["from"]));
+        let (why, ticket) = (operator::text(&one["why"]), operator::text(&one["ticket"]));
+        let line = format!(
+            "a machine at {from} could not join as `{name}`: {why}; if it was none of yours: \
+             `bastide ticket revoke {ticket}`"
+        );
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// Prints the tasks of all nodes.
@@ -76,6 +109,21 @@ fn screen(status: &Status) -> String {
         ]);
     }
     text.push_str(&output::table(&rows));
+    if !status.joins.is_empty() {
+        let mut rows = vec![row(["JOINING", "SITE", "TAGS", "SINCE", "TO LET IT IN"])];
+        for join in &status.joins {
+            let tags: Vec<_> = join.tags.iter().map(ToString::to_string).collect();
+            rows.push(vec![
+                join.name.to_string(),
+                join.site.to_string(),
+                tags.join(", "),
+                join.asked.to_string(),
+                format!("bastide node admit {}", join.name),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&output::table(&rows));
+    }
     let services: Vec<_> = status
         .stacks
         .iter()
@@ -137,7 +185,8 @@ fn tasks(status: &Status) -> String {
     output::table(&rows)
 }
 
-fn path(node: &NodeStatus, status: &Status) -> String {
+/// Says how a node is reached.
+pub fn path(node: &NodeStatus, status: &Status) -> String {
     match &node.path {
         None => "this node".to_owned(),
         Some(fact) if fact.kind == PathKind::None => "none".to_owned(),
@@ -158,7 +207,8 @@ fn paths(status: &Status) -> String {
     text
 }
 
-fn latency(node: &NodeStatus) -> String {
+/// Says how far away a node is.
+pub fn latency(node: &NodeStatus) -> String {
     mesh::latency(node.path.as_ref().and_then(|fact| fact.rtt_us))
 }
 

@@ -284,7 +284,22 @@ pub fn plan(desired: &Desired, actual: &Actual, memory: &mut Memory, now: UnixTi
 /// A manager stays: what it holds is everybody's.
 pub fn departs(view: &View, found: &Membership) -> bool {
     let ours = |address: &Ipv4Addr| view.nodes.values().any(|node| node.address == *address);
-    found.phase == Phase::Active && !found.manager && found.managers.iter().any(ours)
+    is_worker(found) && found.managers.iter().any(ours)
+}
+
+/// Returns whether an engine whose host has just joined, and so is no member yet, takes itself for a
+/// worker of a Swarm on `mesh`: its host was a node before. A Swarm elsewhere is its operator's.
+pub fn is_left_behind(found: &Membership, mesh: Ipv4Net) -> bool {
+    is_worker(found) && found.managers.iter().any(|one| mesh.contains(one))
+}
+
+/// Whether an engine takes itself for a worker, however well that goes.
+fn is_worker(found: &Membership) -> bool {
+    let is_in = matches!(
+        found.phase,
+        Phase::Active | Phase::Pending | Phase::Error(_)
+    );
+    is_in && !found.manager
 }
 
 /// Not a member: the networks first, so that no task ever comes to a node without them.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
 use bastide_api::{NodeId, NodeRecord, Secret, UnixTime, View};
+use ipnet::Ipv4Net;
 use tracing::{debug, info};
 
 use super::disk;
@@ -14,7 +15,7 @@ use crate::core::facts;
 use crate::core::service::{Trouble, Wish};
 use crate::core::state::{Actual, ManagerState, MemberId, Phase, SwarmId};
 use crate::core::swarm::rebuild::{self, RebuildRefusal, Way};
-use crate::core::swarm::{Desired, Known, Memory, Step, Wanted, departs, plan};
+use crate::core::swarm::{Desired, Known, Memory, Step, Wanted, departs, is_left_behind, plan};
 use crate::engine::{Engine, EngineError, JoinTokens};
 
 /// Until the next round when something is under way.
@@ -252,6 +253,16 @@ impl Reconciler {
         let (mut desired, troubles) = Desired::of(view, self.me, known)?;
         desired.collisions = collisions::find(&desired.plan, host.iter().cloned());
         Some((desired, troubles))
+    }
+
+    /// Takes the engine out of a Swarm on `mesh` in which it is a worker, as an earlier membership of
+    /// this host left it. Returns whether it was in one.
+    pub async fn leave_former(&self, mesh: Ipv4Net) -> Result<bool, EngineError> {
+        let is_left_behind = is_left_behind(&self.engine.membership().await?, mesh);
+        if is_left_behind {
+            self.engine.leave_swarm().await?;
+        }
+        Ok(is_left_behind)
     }
 
     async fn depart(&self, view: &View, report: &mut Report) -> Result<(), EngineError> {

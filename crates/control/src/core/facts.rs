@@ -82,7 +82,7 @@ pub struct Facts {
 impl Facts {
     /// Returns whether this run of an agent is the node whose keys it holds: not if another machine
     /// runs with them, which was there first.
-    pub fn is_the_node(&self, now: UnixTime, node: NodeId, instance: Instance) -> bool {
+    pub fn is_the_node(&self, now: UnixTime, node: NodeId, instance: &Instance) -> bool {
         let claim = self.claims.get(&node);
         claim.is_none_or(|claim| claim.would_accept(now, instance))
     }

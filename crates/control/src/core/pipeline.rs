@@ -334,7 +334,7 @@ impl Course {
         }
         if let Some(identity) = request.peer.identity {
             if !admitted(draft, world, request, identity)? {
-                return Ok(Err(Refusal::NoMember));
+                return Ok(Err(Refusal::Unauthenticated));
             }
             self.caller = Caller::Machine(identity);
             return Ok(Ok(()));

@@ -80,6 +80,7 @@ fn draw_departed(
         controller: true,
         refused: None,
         departed,
+        standing: Standing::Member,
     })
 }
 
@@ -120,7 +121,7 @@ fn tasks_of_a_node_without_a_path_do_not_count_as_healthy() {
     assert_eq!(names, ["alpha", "zeta"]);
     let cut = draw(&facts, &BTreeMap::new());
     assert_eq!(cut.stacks[0].services[0].healthy, 1);
-    assert!(cut.troubles[0].contains("`alpha`") && cut.troubles[0].contains("node rm"));
+    assert!(cut.troubles[0].contains("`alpha`") && cut.troubles[0].contains("node remove"));
 }
 
 #[test]

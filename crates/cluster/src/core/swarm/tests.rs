@@ -431,12 +431,35 @@ fn a_worker_that_is_no_node_any_more_leaves_and_a_manager_or_a_strangers_worker_
             ..found.clone()
         }
     ));
-    let elsewhere = vec![Ipv4Addr::new(192, 168, 1, 1)];
-    assert!(!departs(
-        &view,
-        &Membership {
-            managers: elsewhere,
-            ..found
-        }
-    ));
+    let elsewhere = Membership {
+        managers: vec![Ipv4Addr::new(192, 168, 1, 1)],
+        ..found.clone()
+    };
+    assert!(!departs(&view, &elsewhere));
+    // One that gave up because the managers do not know it any more.
+    found.phase = Phase::Error("node is gone".to_owned());
+    assert!(departs(&view, &found));
+}
+
+#[test]
+fn a_host_that_joins_anew_leaves_the_swarm_it_was_in_before_and_no_other() {
+    let mesh = AddressPlan::default().mesh;
+    let mut found = fresh().membership;
+    assert!(!is_left_behind(&found, mesh), "it is in none");
+    found.managers = vec![address(1)];
+    for phase in [
+        Phase::Active,
+        Phase::Pending,
+        Phase::Error("timeout".to_owned()),
+    ] {
+        found.phase = phase;
+        assert!(is_left_behind(&found, mesh));
+    }
+    let elsewhere = Membership {
+        managers: vec![Ipv4Addr::new(192, 168, 1, 1)],
+        ..found.clone()
+    };
+    assert!(!is_left_behind(&elsewhere, mesh), "an operator's own Swarm");
+    found.manager = true;
+    assert!(!is_left_behind(&found, mesh));
 }

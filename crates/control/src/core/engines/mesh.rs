@@ -109,7 +109,12 @@ impl Engine for Mesh {
     fn admits(&self, ctx: &mut Context<'_, '_>, machine: Identity) -> Result<bool, Refusal> {
         let record = view::read::<NodeRecord>(ctx, &EntryKey::Node(machine.node()))?;
         let Some(record) = record else {
-            return Ok(false);
+            // Only who was removed is told so: a store from a backup may just not know a node yet.
+            return if node::was_removed(ctx, machine.node())? {
+                Err(Refusal::NoMember)
+            } else {
+                Ok(false)
+            };
         };
         match machine {
             Identity::Node(_) | Identity::Controller(_) => Ok(ctx.now() < record.expires),

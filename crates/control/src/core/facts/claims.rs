@@ -3,29 +3,32 @@
 //! ```text
 //! heard from                          then the node is
 //!   who holds it                        still him
-//!   the run after him, by its own word  that one          (the agent was started again)
+//!   the run after him, by its own word  that one, if it runs on the same boot of the same machine;
+//!                                       else still him, until he misses a report
 //!   the run before him                  that one          (it lives: what came after it is a copy)
 //!   anybody, and he is silent           that one
 //!   anybody else                        still him; the other is a rival
 //! ```
 //!
 //! An agent that is started again knows from its disk which run came before it, so a restart is
-//! taken up at once. A copy knows the same run from its copied disk: it takes over for one report at
-//! most, because the original is still heard. Rivals are turned away for as long as the holder is
+//! taken up at once. A copy knows the same run from its copied disk, but runs elsewhere: it waits for
+//! a report of the original, and that comes. Rivals are turned away for as long as the holder is
 //! heard.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bastide_api::v1::Instance;
+use bastide_api::v1::{Instance, RUNS_MAX};
 use bastide_api::{InstanceId, UnixTime};
 
 /// How long after its last report a run counts as alive: three reports.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
+/// How long a run that is to follow the holder from elsewhere waits for a report of his.
+const MISSED_AFTER: Duration = Duration::from_secs(12);
 /// How long a rival is told of after it was last heard.
 const TOLD_FOR: Duration = Duration::from_secs(60);
-/// Most runs before, and most rivals, that are remembered of a node.
-const RUNS_MAX: usize = 4;
+/// Most rivals that are remembered of a node.
+const RIVALS_MAX: usize = 4;
 
 /// Which run of its agent is a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Claim {
     before: Vec<InstanceId>,
     /// Runs that were turned away, the last one first.
     rivals: Vec<Rival>,
+    /// A run from elsewhere that waits whether the holder is heard once more.
+    waiting: Option<Rival>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +59,8 @@ enum Verdict {
     Next,
     /// It is the holder again, and who held it is a copy.
     Original,
+    /// It may be the holder soon.
+    Waits,
     Rival,
 }
 
@@ -61,15 +68,16 @@ impl Claim {
     /// The first run that is heard is the node.
     pub fn new(now: UnixTime, holder: Instance, from: Option<IpAddr>) -> Self {
         Self {
-            holder,
+            holder: bounded(holder),
             heard: now,
             from,
             before: Vec::new(),
             rivals: Vec::new(),
+            waiting: None,
         }
     }
 
-    fn judge(&self, now: UnixTime, run: Instance) -> Verdict {
+    fn judge(&self, now: UnixTime, run: &Instance) -> Verdict {
         if run.id == self.holder.id {
             return Verdict::Holder;
         }
@@ -79,25 +87,41 @@ impl Claim {
         if self.rivals.iter().any(|rival| rival.id == run.id) {
             return Verdict::Rival;
         }
-        if self.holder.after == Some(run.id) || self.before.contains(&run.id) {
+        if self.holder.after.contains(&run.id) || self.before.contains(&run.id) {
             return Verdict::Original;
         }
-        if run.after == Some(self.holder.id) {
-            return Verdict::Next;
+        if run
+            .after
+            .iter()
+            .take(RUNS_MAX)
+            .any(|id| *id == self.holder.id)
+        {
+            let may_live = now.since(self.heard) < MISSED_AFTER;
+            return if run.moved && may_live {
+                Verdict::Waits
+            } else {
+                Verdict::Next
+            };
         }
         Verdict::Rival
     }
 
-    /// Returns whether a run is the node, or may be from now on.
-    pub fn would_accept(&self, now: UnixTime, run: Instance) -> bool {
-        self.judge(now, run) != Verdict::Rival
+    /// Returns whether a run is the node, or is from now on.
+    pub fn would_accept(&self, now: UnixTime, run: &Instance) -> bool {
+        !matches!(self.judge(now, run), Verdict::Waits | Verdict::Rival)
     }
 
     /// Notes that a run was heard.
     pub fn hear(&mut self, now: UnixTime, run: Instance, from: Option<IpAddr>) {
-        match self.judge(now, run) {
-            Verdict::Holder => {}
+        match self.judge(now, &run) {
+            Verdict::Holder => {
+                // He lives, so who waited to follow him is a copy.
+                if let Some(copy) = self.waiting.take() {
+                    self.turn_away(copy.heard, copy.id, copy.from);
+                }
+            }
             Verdict::Next => {
+                self.waiting = None;
                 self.before.insert(0, self.holder.id);
                 self.before.truncate(RUNS_MAX);
                 self.rivals.retain(|rival| rival.id != run.id);
@@ -107,9 +131,14 @@ impl Claim {
                 self.before.retain(|id| *id != run.id && *id != copy);
                 self.turn_away(self.heard, copy, self.from);
             }
+            Verdict::Waits => {
+                let (id, heard) = (run.id, now);
+                self.waiting = Some(Rival { id, heard, from });
+                return;
+            }
             Verdict::Rival => return self.turn_away(now, run.id, from),
         }
-        self.holder = run;
+        self.holder = bounded(run);
         self.heard = now;
         self.from = from;
     }
@@ -118,7 +147,7 @@ impl Claim {
         self.rivals.retain(|rival| rival.id != id);
         let heard = now;
         self.rivals.insert(0, Rival { id, heard, from });
-        self.rivals.truncate(RUNS_MAX);
+        self.rivals.truncate(RIVALS_MAX);
     }
 
     /// Says that there is a rival, if one was heard lately.
@@ -135,6 +164,11 @@ impl Claim {
             at(rival.from)
         ))
     }
+}
+
+fn bounded(mut run: Instance) -> Instance {
+    run.after.truncate(RUNS_MAX);
+    run
 }
 
 fn at(from: Option<IpAddr>) -> String {

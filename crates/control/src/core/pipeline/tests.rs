@@ -134,7 +134,7 @@ fn a_machine_without_membership_is_nobody() {
     let refused = trial
         .ask(stranger, Update, "mesh/renew", json!({}))
         .unwrap_err();
-    assert!(matches!(refused, Refusal::NoMember), "{refused:?}");
+    assert!(matches!(refused, Refusal::Unauthenticated), "{refused:?}");
 }
 
 #[test]

@@ -56,6 +56,8 @@ struct Told {
 pub struct Cursor {
     view: Option<Revision>,
     told: u64,
+    /// Whether it has read before.
+    has_read: bool,
 }
 
 impl Cursor {
@@ -64,6 +66,7 @@ impl Cursor {
         Self {
             view: from,
             told: 0,
+            has_read: false,
         }
     }
 }
@@ -170,8 +173,9 @@ impl Feed {
     /// Returns what came after the cursor, and moves it. Empty if nothing did.
     pub fn read(&self, cursor: &mut Cursor) -> Vec<WatchEvent> {
         let mut events = Vec::new();
-        self.read_view(cursor.view, &mut events);
+        self.read_view(*cursor, &mut events);
         cursor.view = Some(self.view.revision);
+        cursor.has_read = true;
         for (_, node) in self.order.range(cursor.told + 1..) {
             let report = self.reports[node].report.as_ref();
             if report.is_none() && cursor.told == 0 {
@@ -186,10 +190,12 @@ impl Feed {
         events
     }
 
-    fn read_view(&self, from: Option<Revision>, events: &mut Vec<WatchEvent>) {
+    fn read_view(&self, cursor: Cursor, events: &mut Vec<WatchEvent>) {
         let rev = self.view.revision;
-        match from {
-            Some(from) if from == rev => return,
+        match cursor.view {
+            Some(from) if from == rev && cursor.has_read => return,
+            // Whoever begins with the newest view is told that it is that.
+            Some(from) if from == rev => {}
             Some(from) if self.floor <= from && from < rev => self.read_changes(from, events),
             // From the beginning, after a gap, or from a future that this store never had.
             _ => events.push(WatchEvent::Snapshot {

@@ -142,10 +142,17 @@ pub(super) fn forget(ctx: &mut Context<'_, '_>, id: NodeId, keys: Keys) -> Resul
     }
     if let Some(node) = node {
         ctx.delete(&stored::slot(node.slot));
+        let now = ctx.now();
+        ctx.save(&stored::removed(id), &now)?;
         ctx.delete(&stored::node(id));
     }
     ctx.observe(Observation::NodeGone(id));
     Ok(())
+}
+
+/// Returns whether there was such a node once: it was removed, left, or was silent for too long.
+pub(super) fn was_removed(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<bool, Refusal> {
+    Ok(ctx.get(&stored::removed(id))?.is_some())
 }
 
 pub(super) fn existing(ctx: &mut Context<'_, '_>, id: NodeId) -> Result<StoredNode, Refusal> {

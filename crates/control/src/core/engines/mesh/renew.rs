@@ -32,7 +32,7 @@ pub(super) fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
     };
     let id = machine.node();
     let request: RenewRequest = call.parse()?;
-    if let Some(instance) = request.instance {
+    if let Some(instance) = request.instance.clone() {
         check_instance(ctx, id, instance)?;
     }
     let record: Option<NodeRecord> = view::read(ctx, &EntryKey::Node(id))?;
@@ -122,8 +122,9 @@ fn check_instance(
     instance: Instance,
 ) -> Result<(), Refusal> {
     let from = ctx.peer.address.map(|address| address.ip());
+    let is_the_node = ctx.facts().is_the_node(ctx.now(), id, &instance);
     ctx.observe(Observation::Heard(id, instance, from));
-    if ctx.facts().is_the_node(ctx.now(), id, instance) {
+    if is_the_node {
         return Ok(());
     }
     Err(Refusal::Rival(

@@ -40,6 +40,11 @@ pub fn retired(place: &str) -> String {
     format!("retired/{place}")
 }
 
+/// Where it is noted that a node is one no more, and since when. It is kept for good.
+pub fn removed(id: bastide_api::NodeId) -> String {
+    format!("removed/{id}")
+}
+
 /// Where it is noted that a slot of the address plan is taken.
 pub fn slot(slot: u32) -> String {
     format!("slot/{slot:08x}")

@@ -108,7 +108,7 @@ fn a_node_that_renews_stays_and_one_that_does_not_is_gone_after_thirty_days() {
     let asked = certificate_request();
     let refused = renew(&mut trial, goes.id, &asked);
     assert!(
-        matches!(refused, Err(Refusal::NoMember)),
+        matches!(refused, Err(Refusal::Unauthenticated)),
         "the expiry has not come by"
     );
     trial.tend();
@@ -127,7 +127,7 @@ fn a_membership_past_its_end_counts_for_nothing_before_the_expiry_has_come_by() 
     let late = node(&mut trial, "a", 1).node;
     trial.pass(86_400);
     let refused = renew(&mut trial, late.id, &certificate_request());
-    assert!(matches!(refused, Err(Refusal::NoMember)));
+    assert!(matches!(refused, Err(Refusal::Unauthenticated)));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn only_a_machine_renews_and_watches() {
     }
     let stranger = As::Machine(Identity::Node(NodeId::from_bytes([9; 16])));
     let watching = trial.ask(stranger, Operation::Read, "mesh/watch", json!({}));
-    assert!(matches!(watching, Err(Refusal::NoMember)));
+    assert!(matches!(watching, Err(Refusal::Unauthenticated)));
 }
 
 #[test]
@@ -263,6 +263,12 @@ fn a_node_removed_twice_is_removed_and_a_controller_is_not() {
         json!({}),
     );
     assert!(text(kept.unwrap_err()).contains("control plane"));
+    // It is told, and nobody else is who was never known here.
+    let told = renew(&mut trial, one.id, &RenewRequest::default());
+    assert!(matches!(told, Err(Refusal::NoMember)));
+    let never = NodeId::from_bytes([9; 16]);
+    let told = renew(&mut trial, never, &RenewRequest::default());
+    assert!(matches!(told, Err(Refusal::Unauthenticated)));
     // The name is free again.
     node(&mut trial, "a", 2);
 }
@@ -412,7 +418,8 @@ fn a_copied_disk_is_turned_away_and_told_of_in_the_nodes_report() {
             facts: Some(NodeFacts::default()),
             instance: Some(Instance {
                 id: id_of(id),
-                after: Some(id_of(after)),
+                after: vec![id_of(after)],
+                moved: false,
             }),
             ..RenewRequest::default()
         }

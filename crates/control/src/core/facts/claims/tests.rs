@@ -4,7 +4,8 @@ fn run(id: u8, after: u8) -> Instance {
     let id_of = |byte| InstanceId::from_bytes([byte; 16]);
     Instance {
         id: id_of(id),
-        after: (after != 0).then(|| id_of(after)),
+        after: (after != 0).then(|| id_of(after)).into_iter().collect(),
+        moved: false,
     }
 }
 
@@ -18,7 +19,7 @@ fn claim() -> Claim {
 
 /// Hears a run if it is accepted, as the control plane does, and returns whether it was.
 fn hear(claim: &mut Claim, secs: u64, run: Instance) -> bool {
-    let is_accepted = claim.would_accept(at(secs), run);
+    let is_accepted = claim.would_accept(at(secs), &run);
     claim.hear(at(secs), run, Some([192, 0, 2, 9].into()));
     is_accepted
 }
@@ -33,16 +34,46 @@ fn an_agent_that_is_started_again_and_again_is_its_node_at_once() {
     assert_eq!(claim.trouble(at(20)), None);
 }
 
+/// As [`run`], on another machine or after it was started anew.
+fn moved(id: u8, after: u8) -> Instance {
+    Instance {
+        moved: true,
+        ..run(id, after)
+    }
+}
+
 #[test]
-fn a_copy_of_a_running_disk_is_kept_out_once_the_original_is_heard_and_for_good() {
+fn a_copy_on_another_machine_never_is_the_node_while_the_original_lives() {
+    let mut claim = claim();
+    for secs in 1..100 {
+        assert!(!hear(&mut claim, secs, moved(2, 1)));
+        assert_eq!(claim.trouble(at(secs)).is_some(), 10 < secs, "at {secs} s");
+        if secs % 10 == 0 {
+            assert!(hear(&mut claim, secs, run(1, 0)));
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_was_started_anew_is_its_node_when_the_run_before_missed_a_report() {
+    let mut claim = claim();
+    assert!(!hear(&mut claim, 5, moved(2, 1)));
+    assert!(!hear(&mut claim, 11, moved(2, 1)));
+    assert!(hear(&mut claim, 12, moved(2, 1)));
+    assert_eq!(claim.trouble(at(12)), None, "nobody has to hear of it");
+    assert!(hear(&mut claim, 13, moved(2, 1)));
+}
+
+#[test]
+fn a_copy_on_the_same_machine_is_kept_out_once_the_original_is_heard_and_for_good() {
     let mut claim = claim();
     // The copied disk says that run 1 came before.
     let copy = run(2, 1);
-    assert!(hear(&mut claim, 1, copy), "it looks like a restart");
+    assert!(hear(&mut claim, 1, copy.clone()), "it looks like a restart");
     assert!(hear(&mut claim, 2, run(1, 0)), "the original lives");
     for secs in 3..100 {
         assert!(hear(&mut claim, secs, run(1, 0)));
-        assert!(!hear(&mut claim, secs, copy));
+        assert!(!hear(&mut claim, secs, copy.clone()));
         // The copy's agent, started again.
         assert!(!hear(&mut claim, secs, run(3, 2)));
         assert!(claim.trouble(at(secs)).is_some());
@@ -84,5 +115,15 @@ fn what_is_remembered_is_bounded() {
     for id in 10..200 {
         hear(&mut claim, 1, run(id, 0));
     }
-    assert_eq!(claim.rivals.len(), RUNS_MAX);
+    assert_eq!(claim.rivals.len(), RIVALS_MAX);
+}
+
+#[test]
+fn an_agent_that_was_killed_before_it_was_heard_is_its_node_all_the_same() {
+    let mut claim = claim();
+    // Runs 2 and 3 never reported; or they did, and the answer was lost.
+    let mut next = run(4, 3);
+    next.after
+        .extend([2, 1].map(|byte| InstanceId::from_bytes([byte; 16])));
+    assert!(hear(&mut claim, 1, next));
 }

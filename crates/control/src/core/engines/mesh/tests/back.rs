@@ -33,7 +33,7 @@ fn a_node_that_was_away_for_more_than_a_day_comes_back_by_its_key() {
     let (node, identity) = away(&mut trial, "a", 1);
     let refused = renew(&mut trial, node, &certificate_request());
     assert!(
-        matches!(refused, Err(Refusal::NoMember)),
+        matches!(refused, Err(Refusal::Unauthenticated)),
         "as a member it is not heard"
     );
     let renewed = come_back(&mut trial, node, &identity.csr_pem()).unwrap();
@@ -92,5 +92,5 @@ fn a_membership_that_has_ended_is_not_taken_up_before_the_expiry_has_come_by() {
     trial.pass(MONTH_SECS - 90_000);
     assert!(is_there(&mut trial, node));
     let refused = come_back(&mut trial, node, &identity.csr_pem());
-    assert!(matches!(refused, Err(Refusal::NoMember)));
+    assert!(matches!(refused, Err(Refusal::Unauthenticated)));
 }
