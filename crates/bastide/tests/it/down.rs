@@ -203,6 +203,11 @@ fn what_a_killed_agent_changed_is_undone_all_the_same() {
     // One that hangs answers nobody, and is no obstacle.
     let agent = site.start("boreas", bastide(&["agent"]), "");
     site.until_swarm(&["boreas"]);
+    // An engine (20.10) that is told to leave before it listens for gossip begins to when it has left,
+    // and does until it is restarted.
+    until("the engine's gossip", || {
+        site.succeeds("boreas", "grep -q ':1F0A .* 0A ' /proc/net/tcp")
+    });
     signal(agent.pid, Signal::STOP);
     let told = site.try_bastide("boreas", &["down"]);
     let said = String::from_utf8_lossy(&told.stderr).into_owned();
