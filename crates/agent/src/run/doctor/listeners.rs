@@ -54,7 +54,7 @@ impl Listeners {
         let mut holder = Holder::Nobody;
         for inode in inodes {
             match self.owners.get(&inode) {
-                Some((name, _)) if name == OURS => holder = Holder::Bastide,
+                Some((name, _)) if is_ours(name) => holder = Holder::Bastide,
                 Some((name, pid)) => return Holder::Other(format!("`{name}` (process {pid})")),
                 None => return Holder::Other("a process of another namespace".to_owned()),
             }
@@ -92,6 +92,11 @@ fn owners() -> BTreeMap<u64, (String, u32)> {
         }
     }
     owners
+}
+
+/// Whether a file of this name is our program, though another one may have replaced it since.
+fn is_ours(name: &str) -> bool {
+    name.strip_suffix(" (deleted)").unwrap_or(name) == OURS
 }
 
 fn sockets_of(descriptors: &Path) -> impl Iterator<Item = u64> {

@@ -17,10 +17,10 @@ fn a_listener_of_ours_is_known_and_a_connection_is_no_listener() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
     let seen = all();
-    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    let program = std::env::current_exe().unwrap();
     let this = Holder::Other(format!(
         "`{}` (process {})",
-        name.trim(),
+        program.file_name().unwrap().display(),
         std::process::id()
     ));
     let (tcp, udp) = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
@@ -28,4 +28,10 @@ fn a_listener_of_ours_is_known_and_a_connection_is_no_listener() {
     assert_eq!(seen.holder(Protocol::Udp, udp.port()), this);
     let connected = ours.local_addr().unwrap().port();
     assert_eq!(seen.holder(Protocol::Tcp, connected), Holder::Nobody);
+}
+
+#[test]
+fn the_program_is_known_by_its_whole_name_and_after_an_upgrade() {
+    assert!(is_ours("bastide") && is_ours("bastide (deleted)"));
+    assert!(!is_ours("bastide_agent-6f4b") && !is_ours("bastide-lab") && !is_ours("sshd"));
 }
