@@ -27,7 +27,9 @@ pub async fn run(arguments: Join) -> anyhow::Result<()> {
     let node = up::settings(&arguments.node)?;
     let mut running = services::Running::new(arguments.node.foreground)?;
     let ticket = read_ticket(&arguments.ticket)?;
-    if !Path::new(paths::AGENT).exists() {
+    // A join that was refused has left a folder, but no membership.
+    let was_node = bastide_agent::last_view(Path::new(paths::AGENT));
+    if was_node.is_ok_and(|was_node| was_node.is_none()) {
         preflight::check_engine(&node.engine).await?;
     }
     let handover = Handover {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bastide_api::AddressPlan;
-use bastide_cluster::Engine;
 use bastide_cluster::core::state::Phase;
+use bastide_cluster::core::swarm::NETWORK_TEMPLATE;
+use bastide_cluster::{Engine, EngineError};
 
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -29,10 +30,17 @@ pub async fn check_ranges(plan: &AddressPlan, engine: &Path) -> anyhow::Result<(
         .into())
 }
 
-/// Refuses an engine that is a member of some Swarm: ours would end what runs there.
+/// Refuses an engine that is a member of some Swarm: ours would end what runs there. One that is a
+/// worker with our network was left behind by a node that this host was before: its agent takes it
+/// out of that Swarm.
 pub async fn check_engine(engine: &Path) -> anyhow::Result<()> {
-    let membership = async { Engine::connect(engine).await?.membership().await };
-    let found = match tokio::time::timeout(ENGINE_WITHIN, membership).await {
+    let membership = async {
+        let engine = Engine::connect(engine).await?;
+        let found = engine.membership().await?;
+        let is_ours = engine.networks().await?.contains_key(NETWORK_TEMPLATE);
+        Ok::<_, EngineError>((found, is_ours))
+    };
+    let (found, is_ours) = match tokio::time::timeout(ENGINE_WITHIN, membership).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             output::note(format!(
@@ -50,6 +58,10 @@ pub async fn check_engine(engine: &Path) -> anyhow::Result<()> {
         }
     };
     if found.phase == Phase::Inactive {
+        return Ok(());
+    }
+    if is_ours && !found.manager {
+        output::note("this host was a node before: its container engine leaves the Swarm of that");
         return Ok(());
     }
     let what =
