@@ -16,6 +16,7 @@ mod names;
 pub mod paths;
 mod plan;
 mod secret;
+pub mod session;
 pub mod status;
 mod ticket;
 mod time;

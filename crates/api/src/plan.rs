@@ -14,6 +14,8 @@ pub mod ports {
     pub const API: u16 = 8200;
     /// TCP on loopback for the engine and on the mesh for peers: images.
     pub const IMAGES: u16 = 5443;
+    /// TCP on the mesh only: sessions with containers, for who has a grant.
+    pub const SESSIONS: u16 = 5444;
     /// UDP and TCP on the anycast address: names.
     pub const DNS: u16 = 53;
     /// TCP on the mesh only: Swarm's managers.

@@ -31,7 +31,7 @@ pub use peer::{
     certificate_lifetime, certificate_made,
 };
 pub use proof::{ProofError, ProvenKey};
-pub use view::{Verified, ViewSignatureError, ViewSigner, verify_view};
+pub use view::{GrantError, Verified, ViewSignatureError, ViewSigner, verify_grant, verify_view};
 
 /// Most bytes of a certificate request or a certificate in PEM. Ours have less than 1,200.
 pub const PEM_BYTES_MAX: usize = 8 * 1024;

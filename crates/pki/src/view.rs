@@ -3,6 +3,7 @@
 use std::ops::Deref;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use bastide_api::session::{self, Grant, SignedGrant};
 use bastide_api::{ClusterId, Secret, SigningKey, ViewEntries};
 use data_encoding::BASE64;
 
@@ -32,6 +33,16 @@ impl ViewSigner {
     pub fn sign(&self, entries: &ViewEntries, cluster: ClusterId) -> String {
         BASE64.encode(self.key.sign(&entries.signed_bytes(cluster)).as_ref())
     }
+
+    /// Signs a grant of a session in `cluster`.
+    pub fn sign_grant(&self, grant: &Grant, cluster: ClusterId) -> SignedGrant {
+        let text = serde_json::to_string(grant).expect("grants are plain JSON");
+        let signature = self.key.sign(&session::signed_bytes(cluster, &text));
+        SignedGrant {
+            signature: BASE64.encode(signature.as_ref()),
+            grant: text,
+        }
+    }
 }
 
 /// A value whose signature was checked. Only this crate's checks make one.
@@ -51,6 +62,37 @@ impl<T> Deref for Verified<T> {
     fn deref(&self) -> &T {
         &self.0
     }
+}
+
+/// Checks that `key` signed exactly this grant, for this cluster, and reads it.
+pub fn verify_grant(
+    signed: &SignedGrant,
+    cluster: ClusterId,
+    key: &SigningKey,
+) -> Result<Verified<Grant>, GrantError> {
+    let signature = BASE64.decode(signed.signature.as_bytes()).ok();
+    let signature = signature.filter(|bytes| bytes.len() == SIGNATURE_BYTES);
+    UnparsedPublicKey::new(&ED25519, key.as_bytes())
+        .verify(
+            &session::signed_bytes(cluster, &signed.grant),
+            &signature.ok_or(GrantError::Signature)?,
+        )
+        .map_err(|_| GrantError::Signature)?;
+    // Only now is it known to be ours, and worth reading.
+    serde_json::from_str(&signed.grant)
+        .map(Verified)
+        .map_err(|_| GrantError::Version)
+}
+
+/// Why a grant is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// It is not signed by this cluster's control plane, or was changed since.
+    #[error("signature of the grant does not match it")]
+    Signature,
+    /// It is signed, but this program does not understand it.
+    #[error("grant is of another version of this program")]
+    Version,
 }
 
 /// Why a view is not believed.

@@ -3,7 +3,11 @@
 //! ```text
 //! stacks, stacks/<name>   list, read, write, delete      part of the view
 //! swarm                   read by nodes, written by controllers; never shown to a token
+//! logs/<stack>/<service>  a grant to see what its containers on a node wrote       write
+//! exec/<stack>/<service>  a grant to run a command in one of them                  write
 //! ```
+
+mod sessions;
 
 use bastide_api::v1::{SwarmAnswer, SwarmReport};
 use bastide_api::{EntryKey, StackName};
@@ -61,7 +65,15 @@ impl Engine for Cluster {
             }
             (Read, ["swarm"]) => read_swarm(ctx),
             (Update, ["swarm"]) => write_swarm(ctx, call),
-            (_, ["stacks" | "swarm"] | ["stacks", _]) => Err(Refusal::UnsupportedOperation),
+            (Create | Update, ["logs", stack, service]) => {
+                sessions::logs(ctx, call, stack, service)
+            }
+            (Create | Update, ["exec", stack, service]) => {
+                sessions::exec(ctx, call, stack, service)
+            }
+            (_, ["stacks" | "swarm"] | ["stacks", _] | ["logs" | "exec", _, _]) => {
+                Err(Refusal::UnsupportedOperation)
+            }
             _ => Err(Refusal::UnsupportedPath),
         }
     }

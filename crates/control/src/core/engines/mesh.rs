@@ -40,7 +40,7 @@ use crate::core::request::{Identity, Operation};
 
 use claims::Keys;
 
-pub use authority::{CERTIFICATE_LIFE, is_controller, pin, view_signer};
+pub use authority::{CERTIFICATE_LIFE, is_controller, pin, signer, view_signer};
 pub use claims::check_name_is_free;
 pub use enrol::{Admission, Applicant, enrol};
 pub use feed::{Cursor, Feed};

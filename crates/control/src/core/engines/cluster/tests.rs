@@ -87,3 +87,83 @@ fn a_stack_is_kept_as_it_was_understood() {
     let gone = trial.root(Operation::Read, path, json!({}));
     assert!(matches!(gone, Err(Refusal::Absent)));
 }
+
+/// Deploys an empty stack `shop` and returns a node.
+fn deployed(trial: &mut crate::core::trial::Trial) -> bastide_api::NodeId {
+    let id = node(trial, "a", 1).node.id;
+    let stack = json!({"name": "shop", "services": {}, "volumes": {}});
+    trial
+        .ask(As::Root, Operation::Update, "cluster/stacks/shop", stack)
+        .unwrap();
+    id
+}
+
+#[test]
+fn a_grant_is_signed_by_the_cluster_and_says_what_was_allowed() {
+    let mut trial = begin("100.72.0.0/24");
+    let id = deployed(&mut trial);
+    let ca = trial
+        .ask(As::Root, Operation::Read, "mesh/ca", json!({}))
+        .unwrap()
+        .data
+        .unwrap();
+    let key: bastide_api::SigningKey = serde_json::from_value(ca["view_key"].clone()).unwrap();
+    let cluster = serde_json::from_value(ca["cluster"].clone()).unwrap();
+    let asked = json!({"node": id, "command": ["sh", "-c", "id"], "tty": true});
+    let path = "cluster/exec/shop/web";
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let answer = trial.ask(As::Root, Operation::Update, path, asked.clone());
+        let answer = Value::Object(answer.unwrap().data.unwrap());
+        let signed: bastide_api::session::SignedGrant = serde_json::from_value(answer).unwrap();
+        let grant = bastide_pki::verify_grant(&signed, cluster, &key).unwrap();
+        assert_eq!((grant.node, grant.service.as_str()), (id, "web"));
+        let bastide_api::session::Action::Exec {
+            command,
+            tty,
+            stdin,
+        } = &grant.action
+        else {
+            panic!("{grant:?}")
+        };
+        assert_eq!((command.len(), *tty, *stdin), (3, true, false));
+        ids.insert(grant.id.clone());
+    }
+    assert_eq!(ids.len(), 2, "each is good once");
+}
+
+#[test]
+fn grants_are_refused_for_what_is_not_deployed_not_a_node_or_no_command() {
+    let mut trial = begin("100.72.0.0/24");
+    let id = deployed(&mut trial);
+    let stranger = bastide_api::NodeId::from_bytes([9; 16]);
+    let long = "x".repeat(20_000);
+    for (path, body) in [
+        ("cluster/logs/other/web", json!({"node": id})),
+        ("cluster/logs/shop/web", json!({"node": stranger})),
+        ("cluster/logs/shop/web", json!({})),
+        ("cluster/logs/shop/Web", json!({"node": id})),
+        ("cluster/exec/shop/web", json!({"node": id, "command": []})),
+        (
+            "cluster/exec/shop/web",
+            json!({"node": id, "command": [long]}),
+        ),
+        (
+            "cluster/exec/shop/web",
+            json!({"node": id, "command": ["a\u{0}b"]}),
+        ),
+    ] {
+        let refused = trial.ask(As::Root, Operation::Update, path, body.clone());
+        assert!(refused.is_err(), "{path} {body}");
+    }
+    let asked = json!({"node": id, "command": ["id"]});
+    for who in [As::Nobody, As::Machine(Identity::Node(id))] {
+        let refused = trial.ask(
+            who,
+            Operation::Update,
+            "cluster/exec/shop/web",
+            asked.clone(),
+        );
+        assert!(refused.is_err());
+    }
+}

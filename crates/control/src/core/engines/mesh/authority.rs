@@ -164,6 +164,13 @@ pub(super) fn load(ctx: &mut Context<'_, '_>) -> Result<(Authority, StoredAuthor
     Ok((authority, stored))
 }
 
+/// Returns what signs in the cluster's name; `ctx` may be of any mount.
+pub fn signer(ctx: &mut Context<'_, '_>) -> Result<ViewSigner, Refusal> {
+    let mut ctx = ctx.within(view::MOUNT)?;
+    let (_, stored) = load(&mut ctx)?;
+    Ok(ViewSigner::from_seed(&stored.view_seed()))
+}
+
 /// Returns what signs the view, for whoever serves the watch; `None` before there is a cluster.
 pub fn view_signer(
     snapshot: &OpenSnapshot,
