@@ -5,4 +5,5 @@ pub mod doctor;
 pub mod journal;
 pub mod picture;
 pub mod schedule;
+pub mod sessions;
 pub mod skew;

@@ -12,6 +12,7 @@ mod ledger;
 mod membership;
 pub mod preflight;
 mod report;
+mod sessions;
 mod socket;
 pub(crate) mod state;
 pub mod undo;

@@ -10,10 +10,14 @@
 //! caller -- TCP to the node's mesh address: line of JSON, then frames --> agent of the node -> engine
 //! ```
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ClusterId, NodeId, ServiceName, StackName, UnixTime};
 
+/// How long a grant can be taken up: a connection over the mesh, and clocks that are a little apart.
+pub const GRANT_LIFE: Duration = Duration::from_secs(60);
 /// Longest first line of a session, in bytes.
 pub const OPENING_BYTES_MAX: usize = 64 * 1024;
 /// Longest payload of a frame, in bytes.

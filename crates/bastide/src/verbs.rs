@@ -6,8 +6,10 @@ mod deploy;
 mod doctor;
 mod down;
 mod ending;
+mod exec;
 mod join;
 pub mod lab;
+mod logs;
 mod mesh;
 mod node;
 mod operator;
@@ -16,6 +18,7 @@ mod restored;
 mod sealing;
 mod serve;
 mod services;
+mod session;
 mod status;
 mod ticket;
 mod units;
@@ -57,6 +60,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Doctor(format) => return doctor::run(format).await,
+        Verb::Exec(arguments) => return exec::run(arguments).await,
+        Verb::Logs(arguments) => logs::run(arguments).await,
         Verb::Up(arguments) => up::run(arguments).await,
         Verb::Init(arguments) => sealing::init(arguments).await,
         Verb::Unseal(arguments) => sealing::unseal(arguments).await,

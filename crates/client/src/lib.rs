@@ -18,6 +18,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
+mod session;
 mod tasks;
 mod tls;
 mod watch;
@@ -25,6 +26,9 @@ mod watch;
 pub use client::{Client, Patience};
 pub use error::{Attempt, ClientError, Failing};
 pub use follow::{FollowError, Followed, ViewFollower};
+pub use session::{
+    SessionEvent, SessionInput, SessionOutput, open_session, read_frame, write_frame,
+};
 pub use tasks::{TaskError, TaskGroup};
 pub use tls::{ByClock, ClientIdentity, Trust};
 pub use watch::Watch;

@@ -8,6 +8,7 @@ mod error;
 mod networks;
 mod raw;
 mod services;
+mod sessions;
 mod swarm;
 mod tasks;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 pub use error::EngineError;
+pub use sessions::{Running, ServiceContainer, Written};
 pub use swarm::JoinTokens;
 pub use tasks::Change;
 

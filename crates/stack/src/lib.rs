@@ -16,7 +16,9 @@ mod core;
 #[doc(hidden)]
 pub mod fuzz;
 
-pub use crate::core::compose::{COMPOSE_BYTES_MAX, ComposeError, SERVICES_MAX, parse};
+pub use crate::core::compose::{
+    COMPOSE_BYTES_MAX, ComposeError, SERVICES_MAX, declared_name, parse,
+};
 pub use crate::core::image::{Digest, DigestError, ImageRef, ImageRefError};
 pub use crate::core::model::{
     ByteSize, Constraint, FailureAction, Healthcheck, Millis, NanoCpus, Placement, Port,

@@ -37,6 +37,7 @@ use super::images::{self, ImageError};
 use super::ledger::Ledger;
 use super::membership::{Member, MembershipError, fresh_key, identity};
 use super::report::{self, Observed};
+use super::sessions::Sessions;
 use super::socket::{self, Question, SocketError};
 use super::state::{StateDir, StateError};
 use super::{join, preflight, upkeep};
@@ -445,24 +446,27 @@ impl Agent {
             sources,
             upstreams: self.upstreams.subscribe(),
         };
-        let here = SocketAddr::from((own.address, ports::IMAGES));
-        let started = tokio::join!(
-            Resolver::start(config, self.zone.subscribe()),
-            TcpListener::bind(here)
+        let here = |port| TcpListener::bind((own.address, port));
+        let started = tokio::try_join!(
+            async { Ok(Resolver::start(config, self.zone.subscribe()).await) },
+            here(ports::IMAGES),
+            here(ports::SESSIONS),
         );
         match started {
-            (Ok(resolver), Ok(listener)) => {
+            Ok((Ok(resolver), listener, sessions)) => {
                 self.tasks.spawn("names", endless(resolver.run()));
                 let blobs = Arc::clone(&self.blobs);
                 self.tasks.spawn(
                     "images for peers",
                     endless(serve_peers(listener, blobs, None)),
                 );
+                let serve = Sessions::new(self.member.clone()).serve(sessions);
+                self.tasks.spawn("sessions", endless(serve));
                 self.has_resolver = true;
                 info!(address = %own.address, "on the mesh");
             }
-            (Err(error), _) => warn!(%error, "names are not answered"),
-            (_, Err(error)) => warn!(%error, "images are not served"),
+            Ok((Err(error), _, _)) => warn!(%error, "names are not answered"),
+            Err(error) => warn!(%error, "images and sessions are not served"),
         }
     }
 

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Deploys a compose file.
 pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     let text = read(&arguments.file)?;
-    let name = stack_name(&arguments)?;
+    let name = stack_name(&arguments, &text)?;
     let mut stack =
         bastide_stack::parse(&name, &text).map_err(|errors| refused(&arguments.file, &errors))?;
     for note in &stack.notes {
@@ -53,9 +53,18 @@ pub async fn run(arguments: Deploy) -> anyhow::Result<()> {
     wait_until_healthy(&name, &stack, arguments.format.json).await
 }
 
-fn stack_name(arguments: &Deploy) -> anyhow::Result<StackName> {
+/// The stack's name: the one given, else the file's, else its folder's.
+fn stack_name(arguments: &Deploy, text: &str) -> anyhow::Result<StackName> {
     if let Some(name) = &arguments.name {
         return Ok(name.clone());
+    }
+    if let Some(name) = bastide_stack::declared_name(text) {
+        return name.parse().map_err(|error| {
+            let what = format!("the file's `name` cannot name the stack: {error}");
+            Failure::new(Exit::Usage, what)
+                .hint("choose one with `--name`")
+                .into()
+        });
     }
     let file = arguments
         .file

@@ -15,37 +15,43 @@ const IDLE: &str = "fn main() { loop { std::thread::park() } }";
 /// Builds the program, once; without the means for a static program, says so.
 pub fn idle() -> Option<&'static [u8]> {
     static PROGRAM: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    let built = PROGRAM.get_or_init(|| {
-        let folder = Folder::new();
-        fs::write(folder.0.join("idle.rs"), IDLE).unwrap();
-        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let built = Command::new(rustc)
-            .args(["--edition=2021", "-Cpanic=abort", "-Cstrip=symbols"])
-            .args(["--target", &target, "-o", "idle", "idle.rs"])
-            .current_dir(&folder.0)
-            .output();
-        let is_built = built.is_ok_and(|output| output.status.success());
-        is_built.then(|| fs::read(folder.0.join("idle")).unwrap())
-    });
-    if built.is_none() {
-        skip("Rust's standard library for musl");
-    }
-    built.as_deref()
+    PROGRAM.get_or_init(|| static_program(IDLE)).as_deref()
 }
 
-/// Gives a host's engine the idle program as an image.
-fn import(site: &Site, host: &str) {
-    let program = idle().expect("the caller asked before");
+/// Builds a program that needs nothing beside it; without the means for that, says so.
+pub fn static_program(source: &str) -> Option<Vec<u8>> {
+    let folder = Folder::new();
+    fs::write(folder.0.join("program.rs"), source).unwrap();
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition=2021", "-Cpanic=abort", "-Cstrip=symbols"])
+        .args(["--target", &target, "-o", "program", "program.rs"])
+        .current_dir(&folder.0)
+        .output();
+    if !built.is_ok_and(|output| output.status.success()) {
+        skip("Rust's standard library for musl");
+        return None;
+    }
+    Some(fs::read(folder.0.join("program")).unwrap())
+}
+
+/// Makes a program the image `name` of a host's engine.
+pub fn import(site: &Site, host: &str, name: &str, program: &[u8]) {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(program.len() as u64);
     header.set_mode(0o755);
-    archive.append_data(&mut header, "idle", program).unwrap();
+    archive.append_data(&mut header, name, program).unwrap();
     let archive = archive.into_inner().unwrap();
-    let import = "docker import --change 'CMD [\"/idle\"]' - idle";
-    let imported = site.lab().output(host, sh(import), &archive).unwrap();
+    let import = format!("docker import --change 'CMD [\"/{name}\"]' - {name}");
+    let imported = site.lab().output(host, sh(&import), &archive).unwrap();
     assert!(imported.status.success(), "{imported:?}");
+}
+
+/// Gives a host's engine the idle program as an image.
+fn import_idle(site: &Site, host: &str) {
+    import(site, host, "idle", idle().expect("the caller asked before"));
 }
 
 /// A container.
@@ -59,7 +65,7 @@ pub struct Container {
 impl Container {
     /// Runs the idle program on a host.
     pub fn run(site: &Site, host: &str) -> Self {
-        import(site, host);
+        import_idle(site, host);
         let mut id = String::new();
         until("the cluster's network", || {
             let run = sh("docker run -d --network bastide idle");
@@ -79,7 +85,7 @@ impl Container {
 
     /// Runs the idle program on a host that has nothing to do with a cluster, with these options.
     pub fn own(site: &Site, host: &str, options: &str) -> Self {
-        import(site, host);
+        import_idle(site, host);
         let id = site.run(host, &format!("docker run -d {options} idle"));
         let id = id.trim();
         Self {

@@ -21,6 +21,7 @@ mod restart;
 mod restored;
 mod sealed;
 mod secrets;
+mod sessions;
 mod site;
 mod steps;
 mod timing;

@@ -73,6 +73,19 @@ pub fn parse(name: &StackName, text: &str) -> Result<Stack, Vec<ComposeError>> {
     }
 }
 
+/// Returns the name that a compose file gives its stack. Whether it is one, and whether the rest of
+/// the file is good, is for [`parse`] to tell.
+pub fn declared_name(text: &str) -> Option<String> {
+    if COMPOSE_BYTES_MAX < text.len() {
+        return None;
+    }
+    let root = yaml::read(text).ok()??;
+    let mut unheard = Reader::default();
+    let entries = unheard.entries(&root, "the file")?;
+    let entry = entries.into_iter().find(|entry| entry.key == "name")?;
+    unheard.text(&entry.value)
+}
+
 fn read_root(reader: &mut Reader, name: &StackName, root: &Node) -> Option<Stack> {
     const KEYS: &[&str] = &["name", "version", "services", "volumes"];
     let fields = reader.fields(root, "the file", KEYS, refused::in_file)?;

@@ -411,3 +411,16 @@ fn the_example_that_newcomers_deploy_is_read() {
     let stack = stack.unwrap_or_else(|errors| panic!("{errors:#?}"));
     assert!(!stack.services.is_empty());
 }
+
+#[test]
+fn the_name_that_a_file_declares_is_found_and_no_other() {
+    let check = |text, expected: Option<&str>| {
+        assert_eq!(declared_name(text).as_deref(), expected, "{text}");
+    };
+    check("name: shop\nservices: {}", Some("shop"));
+    check("services: { name: { image: x } }", None);
+    check("- name", None);
+    check("name: [a]", None);
+    check(": :", None);
+    check("", None);
+}

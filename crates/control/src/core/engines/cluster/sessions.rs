@@ -1,9 +1,7 @@
 //! Grants for sessions with containers: policy and audit are this control plane's, the session itself
 //! goes from node to node.
 
-use std::time::Duration;
-
-use bastide_api::session::{Action, COMMAND_BYTES_MAX, Grant, WORDS_MAX};
+use bastide_api::session::{Action, COMMAND_BYTES_MAX, GRANT_LIFE, Grant, WORDS_MAX};
 use bastide_api::{EntryKey, NameError, NodeId, NodeRecord};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,8 +11,6 @@ use crate::core::engine::{Call, Context};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 
-/// How long a grant can be taken up: a connection over the mesh, and clocks that are a little apart.
-const GRANT_LIFE: Duration = Duration::from_secs(60);
 /// Most lines of the past that logs can ask for.
 const TAIL_MAX: u32 = 1_000_000;
 

@@ -167,3 +167,26 @@ fn grants_are_refused_for_what_is_not_deployed_not_a_node_or_no_command() {
         assert!(refused.is_err());
     }
 }
+
+#[test]
+fn logs_and_commands_are_each_under_a_policy_path_of_their_own() {
+    let mut trial = begin("100.72.0.0/24");
+    let id = deployed(&mut trial);
+    let policy = r#"path "cluster/logs/shop/*" { capabilities = ["update"] }"#;
+    let body = json!({"policy": policy});
+    trial
+        .ask(As::Root, Operation::Update, "sys/policies/acl/reader", body)
+        .unwrap();
+    let token = json!({"policies": ["reader"]});
+    let made = trial.ask(As::Root, Operation::Update, "auth/token/create", token);
+    let token = made.unwrap().auth.unwrap()["client_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let logs = json!({"node": id});
+    let exec = json!({"node": id, "command": ["id"]});
+    let mut ask = |path, body| trial.ask(As::Token(&token), Operation::Update, path, body);
+    assert!(ask("cluster/logs/shop/web", logs.clone()).is_ok());
+    assert!(ask("cluster/exec/shop/web", exec).is_err());
+    assert!(ask("cluster/logs/other/web", logs).is_err());
+}
