@@ -1,6 +1,6 @@
 //! Who listens at a port of this network namespace, as `ss -ltunp` tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -17,23 +17,27 @@ const OURS: &str = "bastide";
 /// The sockets that listen, and whose they are.
 pub struct Listeners {
     /// By protocol and port: the inodes of the sockets.
-    sockets: Vec<(Protocol, u16, u64)>,
+    sockets: BTreeSet<(Protocol, u16, u64)>,
     /// By a socket's inode: the process that holds it.
     owners: BTreeMap<u64, (String, u32)>,
 }
 
 /// Returns all of them. What cannot be read is left out.
 pub fn all() -> Listeners {
-    let mut sockets = Vec::new();
+    let mut sockets = BTreeSet::new();
+    // The kernel hands these tables out in pieces, and what moves in between can be missed: what is
+    // missed once is hardly missed twice.
     for (file, protocol, state) in [
         ("tcp", Protocol::Tcp, LISTEN),
         ("tcp6", Protocol::Tcp, LISTEN),
         ("udp", Protocol::Udp, UNCONNECTED),
         ("udp6", Protocol::Udp, UNCONNECTED),
     ] {
-        let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap_or_default();
-        let found = text.lines().skip(1).filter_map(|line| socket(line, state));
-        sockets.extend(found.map(|(port, inode)| (protocol, port, inode)));
+        for _ in 0..2 {
+            let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap_or_default();
+            let found = text.lines().skip(1).filter_map(|line| socket(line, state));
+            sockets.extend(found.map(|(port, inode)| (protocol, port, inode)));
+        }
     }
     let owners = if sockets.is_empty() {
         BTreeMap::new()
