@@ -82,7 +82,7 @@ pub fn declared_name(text: &str) -> Option<String> {
     let root = yaml::read(text).ok()??;
     let mut unheard = Reader::default();
     let entries = unheard.entries(&root, "the file")?;
-    let entry = entries.into_iter().find(|entry| entry.key == "name")?;
+    let entry = entries.iter().find(|entry| entry.key == "name")?;
     unheard.text(&entry.value)
 }
 
