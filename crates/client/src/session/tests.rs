@@ -43,7 +43,7 @@ async fn frames_go_both_ways_and_an_end_is_told() {
         let (mut output, mut input) = open_session(address, &grant, by).await.unwrap();
         input.resize(80, 24).await.unwrap();
         // More than one frame holds.
-        input.send(&[b'a'; FRAME_BYTES_MAX + 1]).await.unwrap();
+        input.send(&vec![b'a'; FRAME_BYTES_MAX + 1]).await.unwrap();
         input.send(&[]).await.unwrap();
         let mut events = Vec::new();
         for _ in 0..3 {
