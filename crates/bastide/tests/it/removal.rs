@@ -79,11 +79,13 @@ fn a_removed_node_is_off_every_peer_within_five_seconds_and_stays_out() {
             .iter()
             .all(|host| site.node(host, "delos").is_none())
     });
+    let known = began.elapsed();
     for host in ["atlas", "boreas"] {
         assert!(!site.succeeds(host, &format!("ping -n -c1 -W1 {address}")));
     }
     let took = began.elapsed();
     assert!(took < REMOVED_WITHIN, "it took {took:?}");
+    eprintln!("off every view after {known:?}, not reached after {took:?}");
     // Nobody sends it anything any more: what was on its way has arrived.
     for host in ["atlas", "boreas"] {
         count(&site, host, DELOS_AT);
@@ -234,6 +236,7 @@ fn a_removed_node_leaves_the_swarm_whose_tokens_are_made_anew_and_one_that_comes
     until("the member's end", || members(&site) == 1);
     let took = began.elapsed();
     assert!(took < REMOVED_WITHIN, "it took {took:?}");
+    eprintln!("out of the Swarm after {took:?}");
     let after = tokens(&site);
     assert!(
         before[0] != after[0] && before[1] != after[1],
