@@ -16,6 +16,7 @@ mod fetch;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod serve;
+mod sweep;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -26,6 +27,7 @@ pub use self::archive::{ArchiveError, Imported, import_docker_archive};
 pub use self::blobs::{BLOB_BYTES_MAX, BlobError, Blobs};
 pub use self::fetch::{FetchError, Fetcher, Peers};
 pub use self::serve::{serve_loopback, serve_peers};
+pub use self::sweep::{Swept, sweep};
 
 /// Where each node's engine finds the node's own images.
 pub const LOOPBACK: SocketAddr =

@@ -257,6 +257,8 @@ impl Agent {
             standing: member.standing(),
         };
         tasks.spawn("engine", endless(engine_loop.run()));
+        let swept = images::sweep(Arc::clone(&blobs), pictures.clone());
+        tasks.spawn("image sweep", endless(swept));
         let missing = Arc::new(Notify::new());
         let upkeep = upkeep::run(pictures.clone(), me, Arc::clone(&missing));
         tasks.spawn("upkeep", endless(upkeep));

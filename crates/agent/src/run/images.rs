@@ -1,17 +1,23 @@
 //! This host's images: from its engine into the store that the nodes share.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bastide_cluster::Engine;
 use bastide_cluster::images::{
-    BlobError, Blobs, ImageRef, import_docker_archive, loopback_reference,
+    self, BlobError, Blobs, ImageRef, import_docker_archive, loopback_reference,
 };
+use bastide_linux::clock;
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::watch;
 use tokio_util::io::{StreamReader, SyncIoBridge};
-use tracing::info;
+use tracing::{info, warn};
+
+use super::follow::Picture;
 
 /// What went wrong with the store of images.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,38 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, ImageError> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// How often what no stack needs is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How long a blob is kept that no stack needs: far longer than a deployment takes from its image to
+/// its stack.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes images that no deployed stack needs, until dropped.
+pub async fn sweep(blobs: Arc<Blobs>, pictures: watch::Receiver<Picture>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let (wishes, _) = bastide_cluster::core::service::wishes(&pictures.borrow().view);
+        let wanted: BTreeSet<_> = wishes
+            .iter()
+            .filter_map(|wish| wish.spec.image.digest())
+            .collect();
+        let blobs = Arc::clone(&blobs);
+        // By the clock of the file system, which is this host's, right or wrong.
+        let now = Duration::from_millis(clock::wall().as_millis());
+        let before = SystemTime::UNIX_EPOCH + now.saturating_sub(KEPT_FOR);
+        let swept = tokio::task::spawn_blocking(move || images::sweep(&blobs, &wanted, before));
+        match swept.await {
+            Ok(Ok(swept)) if swept.blobs == 0 => {}
+            Ok(Ok(swept)) => info!(
+                swept.blobs,
+                swept.bytes, "images that no stack needs removed"
+            ),
+            Ok(Err(error)) => warn!(%error, "images could not be looked through"),
+            Err(error) => warn!(%error, "the look through the images ended early"),
+        }
+    }
 }
 
 /// Makes sure that image `name` is in the store, and returns its reference by digest, or why not.

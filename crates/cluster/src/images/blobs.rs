@@ -194,6 +194,23 @@ impl Blobs {
             .collect()
     }
 
+    /// Forgets the names of images that are not here any more.
+    pub(super) fn forget_names_of_missing(&self) -> Result<(), BlobError> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = names.clone();
+        changed.retain(|digest| self.has(digest));
+        if changed != *names {
+            self.write_names(&changed)?;
+            *names = changed;
+        }
+        Ok(())
+    }
+
+    /// The folder of the complete blobs.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
     fn write_names(&self, names: &Names) -> Result<(), BlobError> {
         let path = self.root.join("names.json");
         let text = serde_json::to_vec(names).expect("texts and digests are always JSON");
@@ -205,6 +222,20 @@ impl Blobs {
     fn path(&self, digest: Digest) -> PathBuf {
         self.root.join("blobs").join(digest.hex())
     }
+}
+
+/// Makes a blob as young as one that was kept just now, so that it is not swept away.
+fn renew(path: &Path) -> io::Result<()> {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    let flags = rustix::fs::AtFlags::empty();
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
 }
 
 fn read_names(path: &Path) -> Result<Names, BlobError> {
@@ -226,7 +257,7 @@ fn read_names(path: &Path) -> Result<Names, BlobError> {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
     let path = path.to_owned();
     move |source| BlobError::Io {
         operation,
@@ -323,8 +354,13 @@ impl Complete {
     /// Keeps it, under its own digest.
     pub fn keep(self, blobs: &Blobs) -> Result<(Digest, u64), BlobError> {
         let (digest, length) = (self.digest, self.length);
+        let path = blobs.path(digest);
         if blobs.size(digest) != Some(length) {
-            self.rename(&blobs.root.join("blobs"), &blobs.path(digest))?;
+            self.rename(&blobs.root.join("blobs"), &path)?;
+        } else if let Err(error) = renew(&path) {
+            // It may have been swept away between the two looks.
+            tracing::debug!(%error, "blob that is here already could not be renewed");
+            self.rename(&blobs.root.join("blobs"), &path)?;
         }
         Ok((digest, length))
     }

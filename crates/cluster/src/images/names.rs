@@ -50,6 +50,11 @@ impl Names {
         Ok(())
     }
 
+    /// Forgets the names whose digest does not hold.
+    pub fn retain(&mut self, mut holds: impl FnMut(Digest) -> bool) {
+        self.names.retain(|_, digest| holds(*digest));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, Digest)> {
         self.names
             .iter()
