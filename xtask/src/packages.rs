@@ -92,6 +92,8 @@ pub const TESTS: &[Need] = &[
         "judges our units, and runs them",
     ),
     need("strace", &["strace"], "kills `down` at its every step"),
+    need("curl", &["curl"], "asks the server's socket on its host"),
+    need("script", &["bsdutils"], "gives `exec` a terminal"),
 ];
 
 /// What the bench needs besides.

@@ -6,8 +6,10 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bastide_api::doctor::Outcome;
 use bastide_linux::clock;
 
+use crate::doctor::checks_by;
 use crate::site::{BASTIDE, Folder, Site, can_run, kill_all_of, until};
 use crate::timing::{HOUR_MS, TestClock, YEAR_MS, can_set_clocks};
 
@@ -88,7 +90,7 @@ fn nodes_an_hour_ahead_an_hour_behind_in_1970_and_a_year_ahead_join_and_are_told
         clock.set_wall(ahead);
         clock.join(&mut site, host, &[]);
     }
-    for (host, _, said) in wrong {
+    for (host, ahead, said) in wrong {
         until("the mesh", || {
             wrong
                 .iter()
@@ -100,6 +102,11 @@ fn nodes_an_hour_ahead_an_hour_behind_in_1970_and_a_year_ahead_join_and_are_told
         };
         assert!(troubles.iter().any(is_told), "{host}: {troubles:?}");
         assert!(site.resolves(host, "atlas.node.test.internal"), "{host}");
+        let doctor = TestClock::named(&folder, host);
+        doctor.set_wall(ahead);
+        let checks = checks_by(&site, host, doctor.bastide(&["doctor", "--json"]));
+        let clock = checks.iter().find(|check| check.name == "clock").unwrap();
+        assert_eq!(clock.outcome, Outcome::Fail, "{host}: {clock:?}");
     }
     let troubles = site.status("atlas").unwrap().troubles;
     assert!(

@@ -5,12 +5,18 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use bastide_api::doctor::{Check, Outcome};
 use bastide_api::ports;
+use bastide_linux::spawn::Command;
 
 use crate::site::{Site, bastide, can_run, kill_all_of, until};
 
 /// What `bastide doctor` finds on a host.
-fn checks(site: &Site, host: &str) -> Vec<Check> {
-    let output = site.try_bastide(host, &["doctor", "--json"]);
+pub fn checks(site: &Site, host: &str) -> Vec<Check> {
+    checks_by(site, host, bastide(&["doctor", "--json"]))
+}
+
+/// The same, of a command that may see other clocks.
+pub fn checks_by(site: &Site, host: &str, command: Command) -> Vec<Check> {
+    let output = site.output(host, command, "");
     let errors = String::from_utf8_lossy(&output.stderr);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }

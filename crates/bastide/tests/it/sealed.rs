@@ -146,6 +146,13 @@ fn a_sealed_control_plane_waits_for_shares_and_the_mesh_does_not() {
             .is_some_and(|status| !status.controller)
     });
     assert!(site.pings("boreas", "atlas"));
+    let found = crate::doctor::checks(&site, "boreas");
+    assert!(
+        found
+            .iter()
+            .any(|check| check.name.starts_with("controller") && check.found.contains("sealed")),
+        "{found:?}"
+    );
     // A node that is started meanwhile comes back from what it has on disk.
     kill_all_of(boreas.pid);
     site.start("boreas", bastide(&["agent"]), "");
