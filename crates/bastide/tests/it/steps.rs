@@ -196,7 +196,7 @@ fn an_engine_that_is_a_member_of_a_swarm_of_its_own_stays_one() {
         return;
     }
     let mut site = Site::three_and("swarm", "");
-    site.start_engines(&["boreas"]);
+    let engine = site.start_engines(&["boreas"]).remove(0);
     site.up();
     site.run(
         "boreas",
@@ -204,7 +204,15 @@ fn an_engine_that_is_a_member_of_a_swarm_of_its_own_stays_one() {
     );
     let swarm = "docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.Cluster.ID}}'";
     let before = site.run("boreas", swarm);
-    let join = site.join("boreas", &[]);
+    let ticket = site.bastide("atlas", &["ticket"]);
+    let refused = site.output("boreas", bastide(&["join", "-", "--foreground"]), &ticket);
+    assert_eq!(refused.status.code(), Some(6), "while that can be seen");
+
+    // An engine that does not run at the time cannot be asked, and is met later.
+    site.run("boreas", "kill $(cat /var/run/docker.pid)");
+    site.wait_for_end(&engine);
+    let join = site.join_with("boreas", &ticket, &[]);
+    site.start_engines(&["boreas"]);
     until("it is told", || {
         let status = site.status("boreas");
         status.is_some_and(|status| {
