@@ -5,8 +5,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use bastide_api::UnixTime;
 use bastide_cluster::Engine;
 use bastide_cluster::images::{
     self, BlobError, Blobs, ImageRef, import_docker_archive, loopback_reference,
@@ -59,8 +60,10 @@ pub async fn sweep(blobs: Arc<Blobs>, pictures: watch::Receiver<Picture>) {
             .collect();
         let blobs = Arc::clone(&blobs);
         // By the clock of the file system, which is this host's, right or wrong.
-        let now = Duration::from_millis(clock::wall().as_millis());
-        let before = SystemTime::UNIX_EPOCH + now.saturating_sub(KEPT_FOR);
+        let before = clock::wall()
+            .since(UnixTime::EPOCH)
+            .saturating_sub(KEPT_FOR);
+        let before = UnixTime::EPOCH.plus(before);
         let swept = tokio::task::spawn_blocking(move || images::sweep(&blobs, &wanted, before));
         match swept.await {
             Ok(Ok(swept)) if swept.blobs == 0 => {}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::SystemTime;
+use std::os::unix::fs::MetadataExt;
+
+use bastide_api::UnixTime;
 
 use super::Digest;
 use super::blobs::{BlobError, Blobs, failed};
@@ -18,12 +20,12 @@ pub struct Swept {
 }
 
 /// Removes the blobs that none of the images `wanted` consists of and that were kept, or kept again,
-/// before `before`: what is younger may belong to an image that is deployed in a moment. Names of
+/// before `before`, by the host's clock: what is younger may belong to an image that is deployed in a moment. Names of
 /// images that are gone are forgotten.
 pub fn sweep(
     blobs: &Blobs,
     wanted: &BTreeSet<Digest>,
-    before: SystemTime,
+    before: UnixTime,
 ) -> Result<Swept, BlobError> {
     let needed = needed(blobs, wanted)?;
     let folder = blobs.folder();
@@ -38,7 +40,7 @@ pub fn sweep(
             continue;
         }
         let meta = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
-        let kept = meta.modified().map_err(failed("look at", &path))?;
+        let kept = modified(&meta);
         if before <= kept {
             continue;
         }
@@ -50,6 +52,13 @@ pub fn sweep(
         blobs.forget_names_of_missing()?;
     }
     Ok(swept)
+}
+
+/// When a file was written, in whole milliseconds.
+fn modified(meta: &fs::Metadata) -> UnixTime {
+    let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
+    let millis = u64::try_from(meta.mtime_nsec() / 1_000_000).unwrap_or(0);
+    UnixTime::from_millis(seconds.saturating_mul(1000).saturating_add(millis))
 }
 
 /// Follows images to all they consist of, as far as it is here.

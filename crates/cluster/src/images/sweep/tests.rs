@@ -27,10 +27,10 @@ fn image(blobs: &Blobs, text: &str) -> (Digest, Vec<Digest>) {
 }
 
 /// A moment after all that was kept so far.
-fn later(folder: &tempfile::TempDir) -> SystemTime {
+fn later(folder: &tempfile::TempDir) -> UnixTime {
     let blobs = fs::read_dir(folder.path().join("blobs")).unwrap();
-    let times = blobs.map(|entry| entry.unwrap().metadata().unwrap().modified().unwrap());
-    times.max().unwrap() + Duration::from_secs(1)
+    let times = blobs.map(|entry| modified(&entry.unwrap().metadata().unwrap()));
+    times.max().unwrap().plus(Duration::from_secs(1))
 }
 
 #[test]
@@ -72,13 +72,20 @@ fn an_index_keeps_the_images_that_it_names_and_that_are_here() {
 fn what_was_kept_lately_stays_even_if_it_had_been_here_before() {
     let (folder, blobs) = store();
     let (_, parts) = image(&blobs, "one");
-    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    let long_ago = rustix::fs::Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: long_ago,
+        last_modification: long_ago,
+    };
     for digest in &parts {
         let path = folder.path().join("blobs").join(digest.hex());
-        let file = fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(long_ago).unwrap();
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).unwrap();
     }
-    let before = long_ago + Duration::from_secs(3600);
+    let before = UnixTime::from_millis(3_600_000);
     // The same image is about to be deployed again.
     image(&blobs, "one");
     let swept = sweep(&blobs, &BTreeSet::new(), before).unwrap();
