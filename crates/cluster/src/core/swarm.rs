@@ -9,11 +9,14 @@
 //! worker:   leaves a Swarm that the cluster's has replaced
 //! ```
 
+mod forced;
 mod members;
 mod networks;
 pub mod rebuild;
 mod services;
 mod stale;
+
+pub use forced::Forced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

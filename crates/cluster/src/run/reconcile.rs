@@ -7,7 +7,7 @@ use std::time::Duration;
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
 use bastide_api::{NodeId, NodeRecord, Secret, UnixTime, View};
 use ipnet::Ipv4Net;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::disk;
 use crate::core::collisions::{self, Taken};
@@ -15,7 +15,9 @@ use crate::core::facts;
 use crate::core::service::{Trouble, Wish};
 use crate::core::state::{Actual, ManagerState, MemberId, Phase, SwarmId};
 use crate::core::swarm::rebuild::{self, RebuildRefusal, Way};
-use crate::core::swarm::{Desired, Known, Memory, Step, Wanted, departs, is_left_behind, plan};
+use crate::core::swarm::{
+    Desired, Forced, Known, Memory, Step, Wanted, departs, is_left_behind, plan,
+};
 use crate::engine::{Engine, EngineError, JoinTokens};
 
 /// Until the next round when something is under way.
@@ -31,6 +33,8 @@ pub struct Reconciler {
     me: NodeId,
     mesh_interface: String,
     memory: Memory,
+    /// Since the engine was forced to go on alone.
+    forced: Option<Forced>,
 }
 
 /// What the control plane knows of the Swarm, with the token for this node. Secret.
@@ -125,6 +129,7 @@ impl Reconciler {
             me,
             mesh_interface: mesh_interface.into(),
             memory: Memory::default(),
+            forced: None,
         }
     }
 
@@ -238,6 +243,7 @@ impl Reconciler {
             info!(step = say(&step), "engine changed");
         }
         self.memory = Memory::default();
+        self.forced = (way == Way::Keep).then(Forced::just_now);
         let (actual, ..) = self.observe().await?;
         let swarm = self.engine.swarm().await?;
         Ok(told(&swarm.id, &swarm.tokens, &desired, &actual))
@@ -289,6 +295,17 @@ impl Reconciler {
             .member
             .as_ref()
             .map(|member| member.0.clone());
+        if let (Some(forced), Some(manager)) = (&mut self.forced, &actual.manager)
+            && forced.is_deaf(&manager.tasks, actual.membership.member.as_ref(), now)
+        {
+            let address = desired.me.address;
+            self.act(&Step::Force { address }, access).await?;
+            self.memory = Memory::default();
+            warn!("the engine had missed that its Swarm is active, and was forced again");
+            report.done.push("forced the Swarm again".to_owned());
+            report.next = SOON;
+            return Ok(());
+        }
         let plan = plan(desired, &actual, &mut self.memory, now);
         report.troubles.extend(plan.troubles);
         report.ask = plan.ask;
