@@ -7,7 +7,7 @@ use std::time::Duration;
 use bastide_api::v1::{SwarmAnswer, SwarmReport, TaskFact};
 use bastide_api::{NodeId, NodeRecord, Secret, UnixTime, View};
 use ipnet::Ipv4Net;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::disk;
 use crate::core::collisions::{self, Taken};
@@ -298,13 +298,7 @@ impl Reconciler {
         if let (Some(forced), Some(manager)) = (&mut self.forced, &actual.manager)
             && forced.is_deaf(&manager.tasks, actual.membership.member.as_ref(), now)
         {
-            let address = desired.me.address;
-            self.act(&Step::Force { address }, access).await?;
-            self.memory = Memory::default();
-            warn!("the engine had missed that its Swarm is active, and was forced again");
-            report.done.push("forced the Swarm again".to_owned());
-            report.next = SOON;
-            return Ok(());
+            report.troubles.push(deaf());
         }
         let plan = plan(desired, &actual, &mut self.memory, now);
         report.troubles.extend(plan.troubles);
@@ -454,6 +448,13 @@ fn told(id: &SwarmId, tokens: &JoinTokens, desired: &Desired, actual: &Actual) -
         worker_token: tokens.worker.expose().clone(),
         manager_token: tokens.manager.expose().clone(),
     }
+}
+
+fn deaf() -> Trouble {
+    Trouble::new(
+        "the container engine refuses every task, because it missed that its Swarm is active",
+        "systemctl restart docker",
+    )
 }
 
 fn trouble(error: &EngineError) -> Trouble {

@@ -1,6 +1,6 @@
-//! An engine that was forced to go on alone can miss that its Swarm is active again: Docker stops the
-//! former member and starts the new one at the same time, and when the former one's end comes last,
-//! its network side takes the Swarm for gone. Every task is then refused, until it is forced again.
+//! An engine that was forced to go on alone can miss that its Swarm is active: its network side then
+//! refuses every task, and goes on so when it is forced again and in a new Swarm, too (Docker 20.10.24;
+//! four of ten rebuilds on an idle machine). Starting the engine anew mends it, which is the operator's.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,13 +13,10 @@ use crate::core::state::{MemberId, SwarmTask, TaskId};
 const REFUSAL: &str = "swarm is not active";
 /// For how long new tasks must be refused: the first may come before the engine is ready.
 const REFUSES_FOR: Duration = Duration::from_secs(8);
-/// How often it is forced again before it is left to a person.
-const AGAIN_MAX: u8 = 3;
-
 /// What is remembered of an engine that was forced.
 #[derive(Debug)]
 pub struct Forced {
-    again_left: u8,
+    is_deaf: bool,
     refused: BTreeSet<TaskId>,
     since: Option<UnixTime>,
 }
@@ -28,17 +25,18 @@ impl Forced {
     /// An engine that was forced just now.
     pub fn just_now() -> Self {
         Self {
-            again_left: AGAIN_MAX,
+            is_deaf: false,
             refused: BTreeSet::new(),
             since: None,
         }
     }
 
-    /// Looks at the Swarm's tasks; returns whether to force the engine, which is `own`, again.
+    /// Looks at the Swarm's tasks; returns whether the engine, which is `own`, refuses them
+    /// all.
     pub fn is_deaf(&mut self, tasks: &[SwarmTask], own: Option<&MemberId>, now: UnixTime) -> bool {
-        let refused: BTreeSet<_> = tasks
-            .iter()
-            .filter(|task| task.member.as_ref() == own)
+        // Those of members that are gone still count as running for a while.
+        let of_own = || tasks.iter().filter(|task| task.member.as_ref() == own);
+        let refused: BTreeSet<_> = of_own()
             .filter(|task| {
                 let trouble = task.trouble.as_deref();
                 trouble.is_some_and(|words| words.contains(REFUSAL))
@@ -47,20 +45,14 @@ impl Forced {
             .collect();
         let has_new = !refused.is_subset(&self.refused);
         self.refused = refused;
-        if tasks.iter().any(|task| task.wanted && task.running) {
+        if of_own().any(|task| task.wanted && task.running) {
             self.since = None;
-            return false;
+            self.is_deaf = false;
+        } else if has_new {
+            let since = *self.since.get_or_insert(now);
+            self.is_deaf |= REFUSES_FOR <= now.since(since);
         }
-        if !has_new || self.again_left == 0 {
-            return false;
-        }
-        let since = *self.since.get_or_insert(now);
-        if now.since(since) < REFUSES_FOR {
-            return false;
-        }
-        self.since = None;
-        self.again_left -= 1;
-        true
+        self.is_deaf
     }
 }
 

@@ -22,8 +22,9 @@ fn task(id: u64, member: &MemberId, trouble: Option<&str>) -> SwarmTask {
     }
 }
 
-/// Looks each second, with a new task refused every `every` seconds; returns when it is forced.
-fn forced_at(every: u64, words: &str, member: &MemberId, seconds: u64) -> Vec<u64> {
+/// Looks each second, with a new task refused every `every` seconds; returns when it
+/// is told of.
+fn told_at(every: u64, words: &str, member: &MemberId, seconds: u64) -> Vec<u64> {
     let mut forced = Forced::just_now();
     let mut tasks = Vec::new();
     let mut times = Vec::new();
@@ -39,19 +40,20 @@ fn forced_at(every: u64, words: &str, member: &MemberId, seconds: u64) -> Vec<u6
 }
 
 #[test]
-fn an_engine_that_goes_on_refusing_is_forced_again_and_not_for_ever() {
-    let times = forced_at(5, WORDS, &own(), 200);
-    assert_eq!(times, [10, 25, 40]);
+fn an_engine_that_goes_on_refusing_is_told_of_from_then_on() {
+    let times = told_at(5, WORDS, &own(), 200);
+    assert_eq!(times.first(), Some(&10));
+    assert_eq!(times.len(), 190);
 }
 
 #[test]
-fn refusals_of_another_kind_or_of_another_engine_force_nothing() {
-    assert!(forced_at(5, "no such image", &own(), 60).is_empty());
-    assert!(forced_at(5, WORDS, &MemberId("other".to_owned()), 60).is_empty());
+fn refusals_of_another_kind_or_of_another_engine_change_nothing() {
+    assert!(told_at(5, "no such image", &own(), 60).is_empty());
+    assert!(told_at(5, WORDS, &MemberId("other".to_owned()), 60).is_empty());
 }
 
 #[test]
-fn one_early_refusal_that_is_only_remembered_forces_nothing() {
+fn one_early_refusal_that_is_only_remembered_changes_nothing() {
     let mut forced = Forced::just_now();
     let early = [task(1, &own(), Some(WORDS))];
     assert!((0..60).all(|second| !forced.is_deaf(&early, Some(&own()), at(second))));
@@ -64,4 +66,15 @@ fn an_engine_whose_tasks_run_is_left_alone() {
         let tasks = [task(second, &own(), Some(WORDS)), task(1000, &own(), None)];
         assert!(!forced.is_deaf(&tasks, Some(&own()), at(second)));
     }
+}
+
+#[test]
+fn tasks_of_members_that_are_gone_do_not_count_as_running() {
+    let mut forced = Forced::just_now();
+    let gone = MemberId("gone".to_owned());
+    let is_deaf = (0..20).any(|second| {
+        let tasks = [task(second, &own(), Some(WORDS)), task(1000, &gone, None)];
+        forced.is_deaf(&tasks, Some(&own()), at(second))
+    });
+    assert!(is_deaf);
 }
