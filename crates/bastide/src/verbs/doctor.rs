@@ -8,7 +8,7 @@ use bastide_agent::{Doctor, examine, is_sound};
 use bastide_api::doctor::{Check, Outcome};
 
 use crate::cli::Format;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::{output, paths, privilege};
 
 /// The container engine's socket of a host that is no node yet.
@@ -22,9 +22,12 @@ pub async fn run(format: Format) -> anyhow::Result<ExitCode> {
         socket: paths::AGENT_SOCKET.into(),
         engine: ENGINE.into(),
     };
-    let checks = examine(&doctor)
-        .await
-        .context("could not examine this host")?;
+    let checks = examine(&doctor).await.map_err(|error| {
+        let what = "this node's own keys, membership or view cannot be read";
+        let failure = Failure::new(Exit::Failed, what)
+            .hint("`bastide down --forget`, then `bastide join -` with a new ticket");
+        anyhow::Error::new(error).context(failure)
+    })?;
     if format.json {
         output::data(serde_json::to_string(&checks).context("could not print the checks")?);
     } else {
