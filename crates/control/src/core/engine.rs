@@ -15,7 +15,7 @@ use crate::core::facts::{Facts, Observation};
 use crate::core::fields::Fields;
 use crate::core::leases::{self, Lease, LeaseId, Owner};
 use crate::core::mounts::{Mount, MountTable};
-use crate::core::refusal::{Refusal, Work};
+use crate::core::refusal::{RSA_BITS, Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::{Answer, Grant};
 use crate::core::request::{Identity, Operation, Peer};
@@ -331,6 +331,15 @@ impl<'c, 's> Context<'c, 's> {
     /// Notes what was observed; it is taken in after the commit.
     pub fn observe(&mut self, observation: Observation) {
         self.draft.observe(observation);
+    }
+
+    /// Makes an RSA key of one of [`RSA_BITS`]: PKCS #8 in DER. Slow: the decision is made anew with
+    /// the result.
+    pub fn rsa_key(&mut self, bits: u32) -> Result<&'s Secret<Vec<u8>>, Refusal> {
+        if !RSA_BITS.contains(&bits) {
+            return Err(Refusal::invalid(format!("no RSA keys of {bits} bits")));
+        }
+        self.draft.work(Work::RsaKey { bits })
     }
 
     /// Derives a key from a password with Argon2id. Slow: the decision is made anew with the result.

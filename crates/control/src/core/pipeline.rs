@@ -22,7 +22,7 @@ use crate::core::need::{Need, need_of};
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
 use crate::core::refusal::{Refusal, Work};
-use crate::core::reply::{Answer, Login, Reply, Stream};
+use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
 use crate::core::tables;
 use crate::core::tokens::{self, NewToken, Token};
@@ -88,6 +88,8 @@ pub enum Shape {
     Absent,
     /// `data` alone.
     Bare,
+    /// Bytes as they are.
+    Raw(Raw),
     /// A stream.
     Stream(Stream),
 }
@@ -530,6 +532,7 @@ fn envelope(
             envelope.renewable = renewable;
             envelope.lease_duration = ttl.as_secs();
         }
+        Reply::Raw(raw) => envelope.shape = Shape::Raw(raw),
         Reply::Stream(stream) => envelope.shape = Shape::Stream(stream),
     }
     Ok(envelope)

@@ -94,12 +94,21 @@ pub enum Work {
         /// The salt.
         salt: [u8; 16],
     },
+    /// Make an RSA key; the result is PKCS #8 in DER.
+    RsaKey {
+        /// Its length in bits: one of [`RSA_BITS`].
+        bits: u32,
+    },
 }
+
+/// Lengths of RSA keys that are made, in bits.
+pub const RSA_BITS: &[u32] = &[2048, 3072, 4096, 8192];
 
 impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Password { .. } => f.write_str("Password"),
+            Self::RsaKey { bits } => write!(f, "RsaKey({bits})"),
         }
     }
 }

@@ -46,8 +46,19 @@ pub enum Reply {
         /// Whether it can be renewed again.
         renewable: bool,
     },
+    /// Bytes as they are, without JSON: a key, a certificate.
+    Raw(Raw),
     /// A stream that goes on.
     Stream(Stream),
+}
+
+/// An answer that is no JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw {
+    /// What the body is, such as `text/plain`.
+    pub content_type: &'static str,
+    /// The body; empty: status 204.
+    pub body: Vec<u8>,
 }
 
 /// A stream that goes on after the answer began.

@@ -163,6 +163,10 @@ impl Trial {
                     let key = digest(&SHA256, &text).as_ref().to_vec();
                     results.push(WorkResult(Secret::new(key)));
                 }
+                Outcome::Needs(Work::RsaKey { bits }) => {
+                    let key = crate::run::plane::rsa_key(bits).unwrap();
+                    results.push(WorkResult(key));
+                }
             }
         }
     }

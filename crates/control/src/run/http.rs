@@ -599,6 +599,17 @@ fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Repl
                 &Value::Object(envelope.data.unwrap_or_default()),
             );
         }
+        Shape::Raw(raw) => {
+            let status = if raw.body.is_empty() {
+                StatusCode::NO_CONTENT
+            } else {
+                StatusCode::OK
+            };
+            let mut response = respond(status, Reply::Whole(raw.body.clone().into()));
+            let kind = HeaderValue::from_static(raw.content_type);
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            return response;
+        }
         Shape::Accepted => StatusCode::ACCEPTED,
         Shape::Absent => StatusCode::NOT_FOUND,
         Shape::Plain => StatusCode::OK,

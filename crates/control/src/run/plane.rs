@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand;
+use aws_lc_rs::rsa::{self, KeySize};
 use bastide_api::{Revision, Secret, UnixTime};
 use bastide_linux::clock::Clock;
 use bastide_store::{OpenSnapshot, Store, Unsealed};
@@ -384,11 +386,12 @@ impl Plane {
         let _place = self.0.waiting.try_acquire().map_err(|_| busy())?;
         let _turn = self.0.passwords.acquire().await.map_err(|_| busy())?;
         let result = tokio::task::spawn_blocking(move || match work {
-            Work::Password { password, salt } => password_key(&password, &salt),
+            Work::Password { password, salt } => Ok(password_key(&password, &salt)),
+            Work::RsaKey { bits } => rsa_key(bits),
         });
         let key = result
             .await
-            .map_err(|error| Refusal::Internal(error.to_string()))?;
+            .map_err(|error| Refusal::Internal(error.to_string()))??;
         Ok(WorkResult(key))
     }
 
@@ -475,6 +478,21 @@ fn seed() -> Secret<[u8; 32]> {
 /// Draws a request's id.
 pub fn request_id() -> String {
     Entropy::new(&seed()).uuid()
+}
+
+/// Makes an RSA key of one of the lengths of [`crate::core::refusal::RSA_BITS`], as PKCS #8 in DER.
+pub(crate) fn rsa_key(bits: u32) -> Result<Secret<Vec<u8>>, Refusal> {
+    let size = match bits {
+        2048 => KeySize::Rsa2048,
+        3072 => KeySize::Rsa3072,
+        4096 => KeySize::Rsa4096,
+        8192 => KeySize::Rsa8192,
+        _ => return Err(Refusal::invalid(format!("no RSA keys of {bits} bits"))),
+    };
+    let failed = |_| Refusal::Internal("could not make an RSA key".to_owned());
+    let pair = rsa::KeyPair::generate(size).map_err(failed)?;
+    let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(failed)?;
+    Ok(Secret::new(der.as_ref().to_vec()))
 }
 
 fn password_key(password: &Secret<Vec<u8>>, salt: &[u8; 16]) -> Secret<Vec<u8>> {
