@@ -294,7 +294,7 @@ impl<'c, 's> Context<'c, 's> {
             mount: Arc::clone(mount),
             caller: self.caller,
             bearer: self.bearer,
-            peer: self.peer,
+            peer: self.peer.clone(),
             path: self.path,
         })
     }

@@ -270,7 +270,7 @@ impl Course {
             mount: Arc::clone(mount),
             caller: &self.caller,
             bearer: request.token.as_ref(),
-            peer: request.peer,
+            peer: request.peer.clone(),
             path: request.path.as_str(),
         };
         let authorised = if engine.is_open(&call) {
@@ -359,7 +359,7 @@ impl Course {
             mount: nowhere(),
             caller: &self.caller,
             bearer: request.token.as_ref(),
-            peer: request.peer,
+            peer: request.peer.clone(),
             path: request.path.as_str(),
         };
         let call = Call {
@@ -399,7 +399,7 @@ fn admitted(
         mount: Arc::clone(mount),
         caller: &Caller::Nobody,
         bearer: None,
-        peer: request.peer,
+        peer: request.peer.clone(),
         path: request.path.as_str(),
     };
     engine.admits(&mut ctx, identity)

@@ -1,6 +1,7 @@
 //! A request, parsed.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{NodeId, Secret};
@@ -60,13 +61,24 @@ impl Identity {
     }
 }
 
+/// The certificates that a client showed in the handshake, the first of which it proved to have the
+/// key of. Nobody has judged them: they may be self-signed, ended or revoked. Only for machines that
+/// are not of this cluster; those have an [`Identity`] instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// In DER, the client's own first. At least one.
+    pub chain: Vec<Vec<u8>>,
+}
+
 /// Where a request came from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Peer {
     /// The other end of the connection; `None` inside the process.
     pub address: Option<SocketAddr>,
     /// Who its client certificate says it is.
     pub identity: Option<Identity>,
+    /// What certificates it showed, if it is no machine of this cluster.
+    pub presented: Option<Arc<Presented>>,
     /// How patient one is with its address.
     pub patience: Patience,
 }

@@ -141,7 +141,7 @@ pub async fn serve(
             Admitted::Plane(plane, turn) => {
                 let served = tokio::select! {
                     biased;
-                    served = ask(plane, peer, &parsed, codes) => Some(served),
+                    served = ask(plane, &parsed, codes) => Some(served),
                     () = ended(turn.as_ref()) => None,
                 };
                 match served {
@@ -169,17 +169,12 @@ async fn ended(turn: Option<&CancellationToken>) {
     }
 }
 
-async fn ask(
-    plane: Plane,
-    peer: Peer,
-    parsed: &Request,
-    codes: StatusCode,
-) -> hyper::Response<Reply> {
+async fn ask(plane: Plane, parsed: &Request, codes: StatusCode) -> hyper::Response<Reply> {
     let health = parsed.path.as_str() == "sys/health";
     let limit = Duration::from_secs(REQUEST_SECS_MAX);
     match tokio::time::timeout(limit, plane.call(parsed)).await {
         Ok(response) => {
-            let mut response = answer(&plane, peer, response);
+            let mut response = answer(&plane, &parsed.peer, response);
             if health && response.status() == StatusCode::OK {
                 *response.status_mut() = codes;
             }
@@ -573,7 +568,7 @@ fn health_codes(text: Option<&str>) -> StatusCode {
         .unwrap_or(StatusCode::OK)
 }
 
-fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Reply> {
+fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Reply> {
     let Response {
         request_id,
         mount_kind,
@@ -587,7 +582,7 @@ fn answer(plane: &Plane, peer: Peer, response: Response) -> hyper::Response<Repl
     };
     let status = match &envelope.shape {
         Shape::Stream(stream) => {
-            return match plane.stream(stream.clone(), peer) {
+            return match plane.stream(stream.clone(), peer.clone()) {
                 Some(lines) => respond(StatusCode::OK, Reply::Lines(lines)),
                 None => Refused::from(Refusal::Unavailable("streams are not served".to_owned()))
                     .into_response(),

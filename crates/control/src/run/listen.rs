@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::request::{Identity, Patience, Peer};
+use crate::core::request::{Identity, Patience, Peer, Presented};
 use crate::run::gate::Gate;
 use crate::run::http::{self, Door, Reply};
 use crate::run::plane::Plane;
@@ -39,10 +39,19 @@ const SHUTDOWN_SECS_MAX: u64 = 5;
 /// How long a client may take to read what it is sent.
 const WRITE_SECS_MAX: u64 = 30;
 
-/// Tells who a client's verified certificate chain is of, and for how long that is so: then its
-/// connections end.
-pub type Identify =
-    Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<(Identity, Duration)> + Send + Sync>;
+/// Tells who a client's certificate chain is of. The handshake has proven that it holds the key.
+pub type Identify = Arc<dyn Fn(&[CertificateDer<'_>]) -> Whose + Send + Sync>;
+
+/// Whose a client's certificate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A member's, for so long: then its connections end.
+    Member(Identity, Duration),
+    /// Nobody's of this cluster: what it proves is for whoever reads it to judge.
+    Stranger,
+    /// That cannot be told now, as on a sealed server: its holder must come again when it can.
+    Unknown,
+}
 
 /// How a listener secures its connections.
 #[derive(Clone)]
@@ -237,10 +246,15 @@ async fn secured(
     let accepted = tokio::time::timeout(limit, TlsAcceptor::from(config).accept(socket)).await;
     let stream = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let chain = stream.get_ref().1.peer_certificates();
-    let known = match chain.map(|chain| identify(chain)) {
+    let known = match chain.map(|chain| (identify(chain), chain)) {
         None => Known::Nobody,
-        Some(None) => Known::Not(turn),
-        Some(Some((identity, life))) => {
+        Some((Whose::Unknown, _)) => Known::Not(turn),
+        Some((Whose::Stranger, chain)) => {
+            let chain = chain.iter().map(|it| it.to_vec()).collect();
+            peer.presented = Some(Arc::new(Presented { chain }));
+            Known::Nobody
+        }
+        Some((Whose::Member(identity, life), _)) => {
             peer.identity = Some(identity);
             Known::For(life)
         }
@@ -259,13 +273,16 @@ struct Desk {
 }
 
 impl Desk {
-    async fn serve(self, peer: Peer, request: hyper::Request<Incoming>) -> hyper::Response<Reply> {
+    async fn serve(
+        self,
+        mut peer: Peer,
+        request: hyper::Request<Incoming>,
+    ) -> hyper::Response<Reply> {
         let is_stranger = self.door == Door::Channel && peer.identity.is_none();
         let source = peer
             .address
             .map(|address| address.ip())
             .filter(|_| is_stranger);
-        let mut peer = peer;
         if let Some(wait) = source.map(|source| self.sources.wait(source))
             && !wait.is_zero()
         {
@@ -297,7 +314,7 @@ async fn connection(
         desk.unknown_until = Some(turn.clone());
     }
     let service = service_fn(move |request| {
-        let desk = desk.clone();
+        let (desk, peer) = (desk.clone(), peer.clone());
         async move { Ok::<_, std::convert::Infallible>(desk.serve(peer, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());

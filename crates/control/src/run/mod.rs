@@ -11,5 +11,6 @@ pub mod outbox;
 pub mod plane;
 pub mod server;
 pub mod sources;
+pub mod strangers;
 pub mod timed;
 pub mod writer;

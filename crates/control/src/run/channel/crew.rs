@@ -9,7 +9,7 @@ use bastide_api::ClusterRecord;
 
 use super::{Certificates, ControllerError, Listen, Listening, cluster, listeners, start};
 use crate::run::gate::{Crew, Post};
-use crate::run::listen::Identify;
+use crate::run::listen::{Identify, Whose};
 use crate::run::server::Server;
 
 /// Decides where a controller listens, once its cluster's record is known.
@@ -48,11 +48,11 @@ impl ControllerCrew {
     fn known(&self) -> Identify {
         let known = Arc::clone(&self.known);
         Arc::new(move |chain| {
-            let known = known
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()?;
-            known(chain)
+            let known = known.read().unwrap_or_else(PoisonError::into_inner).clone();
+            match known {
+                Some(identify) => identify(chain),
+                None => Whose::Unknown,
+            }
         })
     }
 

@@ -18,7 +18,7 @@ use crate::core::engines::mesh::{self, Cursor, Feed};
 use crate::core::mounts::MountId;
 use crate::core::reply::Stream;
 use crate::core::request::{Identity, Peer};
-use crate::run::listen::Identify;
+use crate::run::listen::{Identify, Whose};
 use crate::run::plane::{Plane, Streams};
 
 /// How often a watch without news says that it lives. Watchers give up after 25 s of silence.
@@ -99,18 +99,24 @@ impl Feeder {
         let (plane, shared) = (self.plane.clone(), Arc::clone(&self.shared));
         Arc::new(move |chain| {
             let now = plane.now();
-            let (peer, has_ended) = tls::judge(&roots, chain.first()?, now).ok()?;
+            let judged = chain.first().map(|leaf| tls::judge(&roots, leaf, now));
+            // The door facing the world has refused those in the handshake.
+            let Some(Ok((peer, has_ended))) = judged else {
+                return Whose::Stranger;
+            };
             let node = peer.node();
             if has_ended {
-                return Some((Identity::Ended(node), RENEWED_WITHIN));
+                return Whose::Member(Identity::Ended(node), RENEWED_WITHIN);
             }
-            let cluster = shared.feed().cluster()?;
+            let Some(cluster) = shared.feed().cluster() else {
+                return Whose::Unknown;
+            };
             let identity = if mesh::is_controller(&cluster, node) {
                 Identity::Controller(node)
             } else {
                 Identity::Node(node)
             };
-            Some((identity, peer.expires().since(now)))
+            Whose::Member(identity, peer.expires().since(now))
         })
     }
 

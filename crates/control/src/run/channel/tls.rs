@@ -29,6 +29,7 @@ use crate::core::engines::mesh::CERTIFICATE_LIFE;
 use crate::core::request::Operation;
 use crate::run::plane::Plane;
 use crate::run::server::BY_SHARES;
+use crate::run::strangers;
 
 /// The controller's two certificates: that of the channel names nothing but ids, that of the API
 /// its addresses as well, for clients that look for them. Before the first ones are made no
@@ -125,19 +126,20 @@ impl Certificates {
 
     /// Returns the TLS side of the node channel.
     pub fn channel_config(&self) -> Arc<ServerConfig> {
-        self.config(&self.channel, &[b"http/1.1"])
+        self.config(&self.channel, Foreign::Refused, &[b"http/1.1"])
     }
 
     /// Returns the TLS side of the API.
     pub fn api_config(&self) -> Arc<ServerConfig> {
-        self.config(&self.api, &[b"h2", b"http/1.1"])
+        self.config(&self.api, Foreign::Presented, &[b"h2", b"http/1.1"])
     }
 
-    fn config(&self, slot: &Arc<Slot>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
+    fn config(&self, slot: &Arc<Slot>, foreign: Foreign, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let provider = provider();
         let members = Members {
             roots: Arc::clone(&self.roots),
             algorithms: provider.signature_verification_algorithms,
+            foreign,
         };
         let time = Arc::clone(&self.time);
         let mut config = ServerConfig::builder_with_details(provider, time)
@@ -268,12 +270,23 @@ pub fn judge(
     }
 }
 
+/// What becomes of a client certificate that is no member's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreign {
+    /// The handshake fails.
+    Refused,
+    /// It is taken once its holder has proven its key, and trusted with nothing: an auth method may
+    /// judge it.
+    Presented,
+}
+
 /// Takes certificates of members, and connections without one: a join has none yet, and what needs
 /// one is refused by the pipeline.
 #[derive(Debug)]
 struct Members {
     roots: Arc<Trusted>,
     algorithms: WebPkiSupportedAlgorithms,
+    foreign: Foreign,
 }
 
 impl ClientCertVerifier for Members {
@@ -288,7 +301,7 @@ impl ClientCertVerifier for Members {
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         now: rustls::pki_types::UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let now = UnixTime::EPOCH.plus(Duration::from_secs(now.as_secs()));
@@ -297,6 +310,9 @@ impl ClientCertVerifier for Members {
         };
         match judge(&roots, end_entity, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(_) if self.foreign == Foreign::Presented => {
+                strangers::bounded(end_entity, intermediates)
+            }
             Err(error) => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
         }
     }
@@ -320,7 +336,10 @@ impl ClientCertVerifier for Members {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        // Which is all that a cluster's certificates are signed with.
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+        match self.foreign {
+            // Which is all that a cluster's certificates are signed with.
+            Foreign::Refused => vec![SignatureScheme::ECDSA_NISTP256_SHA256],
+            Foreign::Presented => self.algorithms.supported_schemes(),
+        }
     }
 }

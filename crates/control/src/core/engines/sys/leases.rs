@@ -205,7 +205,7 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         mount: Arc::clone(mount),
         caller: ctx.caller,
         bearer: ctx.bearer,
-        peer: ctx.peer,
+        peer: ctx.peer.clone(),
         path: ctx.path,
     };
     let engine = Arc::clone(within.engine()?);
