@@ -134,6 +134,7 @@ fn error_text(refusal: &Refusal) -> String {
         Refusal::Precondition(_) => "precondition failed",
         Refusal::Unavailable(_) => "unavailable",
         Refusal::NoRoom(_) => "no room",
+        Refusal::Failed(_) => "failed",
         Refusal::KeyReused => "idempotency key reused",
         Refusal::Internal(_) | Refusal::Needs(_) => "internal error",
     }

@@ -216,7 +216,7 @@ impl StoredAnswer {
             Shape::Accepted => "accepted",
             Shape::Absent => "absent",
             Shape::Bare => "bare",
-            Shape::Raw(_) | Shape::Stream(_) => return None,
+            Shape::Status(_) | Shape::Raw(_) | Shape::Stream(_) => return None,
         };
         Some(Self {
             operation: operation.as_str().to_owned(),

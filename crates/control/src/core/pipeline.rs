@@ -86,6 +86,8 @@ pub enum Shape {
     Accepted,
     /// The envelope, though the thing is absent.
     Absent,
+    /// The envelope, with this HTTP status.
+    Status(u16),
     /// `data` alone.
     Bare,
     /// Bytes as they are.
@@ -512,6 +514,10 @@ fn envelope(
         Reply::AbsentData(data) => {
             envelope.shape = Shape::Absent;
             envelope.data = Some(data);
+        }
+        Reply::Partial(partial) => {
+            envelope.shape = Shape::Status(partial.status);
+            envelope.data = Some(partial.data);
         }
         Reply::Bare(data) => {
             envelope.shape = Shape::Bare;

@@ -47,6 +47,8 @@ pub enum Refusal {
     Unavailable(String),
     /// There is no room for it on the disk; nothing was written.
     NoRoom(String),
+    /// It failed, and whoever asked is told why: what Vault answers with status 500.
+    Failed(String),
     /// Our fault; the cause goes to the log, not to whoever asked.
     Internal(String),
     /// Not a refusal: do this slow work, then decide again with its result.
@@ -57,6 +59,11 @@ impl Refusal {
     /// The request makes no sense because of `why`.
     pub fn invalid(why: impl Into<String>) -> Self {
         Self::Invalid(why.into())
+    }
+
+    /// It failed because of `why`, and this may be said.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self::Failed(why.into())
     }
 
     /// Something that we stored ourselves cannot be read.
@@ -73,6 +80,7 @@ impl std::fmt::Display for Refusal {
             | Self::Forbidden(text)
             | Self::Precondition(text)
             | Self::Unavailable(text)
+            | Self::Failed(text)
             | Self::Internal(text) => f.write_str(text),
             other => write!(f, "{other:?}"),
         }

@@ -31,6 +31,8 @@ pub enum Reply {
     Data(Map<String, Value>),
     /// Not there, but something is to be said about it: the envelope with status 404.
     AbsentData(Map<String, Value>),
+    /// The field `data` of the envelope, with a status of its own: a batch of which not all is done.
+    Partial(Partial),
     /// JSON without envelope.
     Bare(Map<String, Value>),
     /// A login succeeded: make a token.
@@ -50,6 +52,15 @@ pub enum Reply {
     Raw(Raw),
     /// A stream that goes on.
     Stream(Stream),
+}
+
+/// An answer in whose `data` some things failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partial {
+    /// The field `data`.
+    pub data: Map<String, Value>,
+    /// The HTTP status, 200 to 599.
+    pub status: u16,
 }
 
 /// An answer that is no JSON.

@@ -334,7 +334,10 @@ impl Trial {
 /// Returns the text of a refusal that shows one.
 pub(crate) fn text(refusal: Refusal) -> String {
     match refusal {
-        Refusal::Invalid(text) | Refusal::Forbidden(text) | Refusal::Ticket { text, .. } => text,
+        Refusal::Invalid(text)
+        | Refusal::Forbidden(text)
+        | Refusal::Failed(text)
+        | Refusal::Ticket { text, .. } => text,
         other => format!("{other:?}"),
     }
 }

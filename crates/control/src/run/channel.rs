@@ -151,6 +151,7 @@ fn refused(what: &'static str) -> impl Fn(Refusal) -> ControllerError {
             | Refusal::Forbidden(why)
             | Refusal::Unavailable(why)
             | Refusal::NoRoom(why)
+            | Refusal::Failed(why)
             | Refusal::Internal(why)
             | Refusal::Ticket { text: why, .. }
             | Refusal::Precondition(why) => why,

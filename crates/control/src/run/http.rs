@@ -354,6 +354,7 @@ impl From<Refusal> for Refused {
                 S::UNPROCESSABLE_ENTITY,
                 "this Idempotency-Key was used for another request: draw a new one".to_owned(),
             ),
+            Refusal::Failed(text) => (S::INTERNAL_SERVER_ERROR, multi(&text)),
             Refusal::Internal(_) | Refusal::Needs(_) => {
                 (S::INTERNAL_SERVER_ERROR, multi("internal error"))
             }
@@ -607,6 +608,9 @@ fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Rep
         }
         Shape::Accepted => StatusCode::ACCEPTED,
         Shape::Absent => StatusCode::NOT_FOUND,
+        Shape::Status(code) => {
+            StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        }
         Shape::Plain => StatusCode::OK,
     };
     if envelope.is_empty() {
