@@ -56,7 +56,7 @@ pub fn audited(
             "policies": token.policies,
             "token_policies": token.policies,
             "metadata": token.meta,
-            "token_type": "service",
+            "token_type": token.kind.as_str(),
         }),
     };
     let mut asked = object(json!({

@@ -13,6 +13,7 @@ use crate::core::draft::{Draft, RANGE_KEYS_MAX, key};
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
 use crate::core::fields::Fields;
+use crate::core::identity::{Alias, EntityFacts};
 use crate::core::leases::{self, Lease, LeaseId, Owner};
 use crate::core::mounts::{Mount, MountTable};
 use crate::core::refusal::{RSA_BITS, Refusal, Work};
@@ -72,6 +73,37 @@ pub trait Engine: Send + Sync {
     fn admits(&self, _ctx: &mut Context<'_, '_>, _machine: Identity) -> Result<bool, Refusal> {
         Ok(false)
     }
+
+    /// Returns the entity of whoever logged in at `login.mount`, made or changed as the login says;
+    /// `None`: the token belongs to no entity. Asked of the mount `identity/`.
+    fn entity_of(
+        &self,
+        _ctx: &mut Context<'_, '_>,
+        _login: &Persona<'_>,
+    ) -> Result<Option<Arc<EntityFacts>>, Refusal> {
+        Ok(None)
+    }
+
+    /// Returns what is known of an entity now; `None` if there is none of this id, and its tokens
+    /// are refused. Asked of the mount `identity/` once for each request of a token that names one,
+    /// so it must be fast.
+    fn entity(
+        &self,
+        _ctx: &mut Context<'_, '_>,
+        _id: &str,
+    ) -> Result<Option<Arc<EntityFacts>>, Refusal> {
+        Ok(None)
+    }
+}
+
+/// Who logged in, as an auth method knows him.
+pub struct Persona<'l> {
+    /// The method's mount.
+    pub mount: &'l Mount,
+    /// His name there.
+    pub alias: &'l Alias,
+    /// The groups that the method says he is in.
+    pub groups: &'l [String],
 }
 
 /// A call, as the engine behind a mount sees it.
@@ -193,6 +225,8 @@ pub struct Context<'c, 's> {
     pub mount: Arc<Mount>,
     /// Who calls.
     pub caller: &'c Caller,
+    /// The entity that the caller's token belongs to, if it belongs to one.
+    pub entity: Option<&'c Arc<EntityFacts>>,
     /// The token's text, if one calls: for answers that show a caller his own token.
     pub bearer: Option<&'c Secret<String>>,
     /// Where the request came from.
@@ -293,6 +327,7 @@ impl<'c, 's> Context<'c, 's> {
             world: self.world,
             mount: Arc::clone(mount),
             caller: self.caller,
+            entity: self.entity,
             bearer: self.bearer,
             peer: self.peer.clone(),
             path: self.path,

@@ -335,6 +335,7 @@ fn undo(draft: &mut Draft<'_>, world: World<'_>, lease: &Lease) -> Result<(), Re
         world,
         mount: Arc::clone(mount),
         caller: &Caller::Program,
+        entity: None,
         bearer: None,
         peer: Peer::default(),
         path: lease.id.as_str(),

@@ -16,6 +16,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod cidrs;
 pub mod draft;
 pub mod engine;
 pub mod engines;
@@ -23,6 +24,7 @@ pub mod entropy;
 pub mod facts;
 pub mod fields;
 pub mod idempotency;
+pub mod identity;
 pub mod leases;
 pub mod mounts;
 pub mod need;
@@ -37,6 +39,7 @@ pub mod role;
 pub mod tables;
 pub mod tend;
 pub mod throttle;
+pub mod token_type;
 pub mod tokens;
 #[cfg(all(bastide_fuzz, not(test)))]
 pub(crate) mod trial;

@@ -14,6 +14,7 @@ use crate::core::entropy::Entropy;
 use crate::core::path::{ApiPath, MountPath};
 use crate::core::refusal::Refusal;
 use crate::core::tables;
+use crate::core::token_type::TokenType;
 
 /// Most mounts of a cluster.
 pub const MOUNTS_MAX: usize = 1024;
@@ -84,7 +85,7 @@ pub struct MountConfig {
     pub listing_visibility: String,
     /// For auth methods: which tokens a login makes.
     #[serde(default)]
-    pub token_type: String,
+    pub token_type: TokenType,
     /// Fields of requests that the audit log shows in clear.
     #[serde(default)]
     pub audit_non_hmac_request_keys: Vec<String>,
@@ -152,11 +153,11 @@ impl Mount {
         });
         let fields = shown.as_object_mut().expect("made as an object");
         if self.is_auth() {
-            let kind = match config.token_type.as_str() {
-                "" => "default-service",
+            let kind = match config.token_type {
+                TokenType::Default => TokenType::DefaultService,
                 kind => kind,
             };
-            fields.insert("token_type".into(), kind.into());
+            fields.insert("token_type".into(), kind.as_str().into());
         }
         for (name, list) in [
             (

@@ -2,7 +2,6 @@
 //!
 //! authenticate, route, authorise, let the engine decide, make tokens and leases of its answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +10,13 @@ use bastide_store::{Batch, Key, OpenSnapshot};
 use serde_json::{Map, Value, json};
 
 use crate::core::audit::{self, Audited};
+use crate::core::cidrs;
 use crate::core::draft::{Draft, WorkResult};
-use crate::core::engine::{Call, Caller, Context, World};
+use crate::core::engine::{Call, Caller, Context, Engine, Persona, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::idempotency::Slot;
+use crate::core::identity::EntityFacts;
 use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
@@ -25,6 +26,7 @@ use crate::core::refusal::{Refusal, Work};
 use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
 use crate::core::tables;
+use crate::core::token_type::TokenKind;
 use crate::core::tokens::{self, NewToken, Token};
 
 /// Most policies of one token.
@@ -177,6 +179,7 @@ fn failed(request: &Request, course: &Course, refusal: Refusal) -> Outcome {
 /// How far a request came.
 struct Course {
     caller: Caller,
+    entity: Option<Arc<EntityFacts>>,
     operation: Option<Operation>,
     mount: Option<Arc<Mount>>,
     authenticated: Option<crate::core::draft::Mark>,
@@ -189,6 +192,7 @@ impl Default for Course {
     fn default() -> Self {
         Self {
             caller: Caller::Nobody,
+            entity: None,
             operation: None,
             mount: None,
             authenticated: None,
@@ -271,6 +275,7 @@ impl Course {
             world,
             mount: Arc::clone(mount),
             caller: &self.caller,
+            entity: self.entity.as_ref(),
             bearer: request.token.as_ref(),
             peer: request.peer.clone(),
             path: request.path.as_str(),
@@ -306,7 +311,7 @@ impl Course {
         let answer = engine_decides(authorised, &*engine, &mut ctx, &call)?;
         self.quiet = answer.quiet;
         self.last_use = is_last_use;
-        let envelope = envelope(draft, mount, &self.caller, request, answer)?;
+        let envelope = envelope(draft, world, mount, &self.caller, request, answer)?;
         if let Some(slot) = &slot {
             slot.remember(draft, operation, &envelope)?;
         }
@@ -328,6 +333,20 @@ impl Course {
             let Some(mut token) = tokens::by_text(draft, text)? else {
                 return Ok(Err(Refusal::Unauthenticated));
             };
+            // A root token without an end is how one gets back in: it is never bound.
+            let is_bound = token.expires.is_some() || !token.is_root();
+            if is_bound && !cidrs::admit(&token.bound_cidrs, request.peer.address) {
+                return Ok(Err(Refusal::Unauthenticated));
+            }
+            if !token.entity_id.is_empty() {
+                let found = with_identity(draft, world, request, |ctx, engine| {
+                    engine.entity(ctx, &token.entity_id)
+                })?;
+                match found.flatten() {
+                    Some(entity) if !entity.disabled => self.entity = Some(entity),
+                    _ => return Ok(Err(Refusal::Unauthenticated)),
+                }
+            }
             self.last_use = token.num_uses == 1;
             self.caller = Caller::Token(Arc::new(token.clone()));
             if 1 < token.num_uses {
@@ -360,6 +379,7 @@ impl Course {
             world,
             mount: nowhere(),
             caller: &self.caller,
+            entity: self.entity.as_ref(),
             bearer: request.token.as_ref(),
             peer: request.peer.clone(),
             path: request.path.as_str(),
@@ -400,6 +420,7 @@ fn admitted(
         world,
         mount: Arc::clone(mount),
         caller: &Caller::Nobody,
+        entity: None,
         bearer: None,
         peer: request.peer.clone(),
         path: request.path.as_str(),
@@ -407,10 +428,35 @@ fn admitted(
     engine.admits(&mut ctx, identity)
 }
 
+/// Asks the engine behind `identity/`; `None` if there is no such mount.
+fn with_identity<T>(
+    draft: &mut Draft<'_>,
+    world: World<'_>,
+    request: &Request,
+    ask: impl FnOnce(&mut Context<'_, '_>, &dyn Engine) -> Result<T, Refusal>,
+) -> Result<Option<T>, Refusal> {
+    let mounts = draft.mounts()?;
+    let Some(mount) = mounts.at("identity/") else {
+        return Ok(None);
+    };
+    let engine = Arc::clone(world.registry.of(mount)?);
+    let mut ctx = Context {
+        draft,
+        world,
+        mount: Arc::clone(mount),
+        caller: &Caller::Nobody,
+        entity: None,
+        bearer: None,
+        peer: request.peer.clone(),
+        path: request.path.as_str(),
+    };
+    ask(&mut ctx, &*engine).map(Some)
+}
+
 /// Calls the engine: nobody else does, and it takes the proof that the call is allowed.
 fn engine_decides(
     _authorised: Authorised,
-    engine: &dyn crate::core::engine::Engine,
+    engine: &dyn Engine,
     ctx: &mut Context<'_, '_>,
     call: &Call<'_>,
 ) -> Result<Answer, Refusal> {
@@ -439,35 +485,65 @@ pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Acl, Refusal> {
     match ctx.caller {
         Caller::Program => Ok(Acl::root()),
         Caller::Nobody => Ok(Acl::default()),
-        Caller::Token(token) => {
-            let names = token.policies.clone();
-            acl_of(ctx, &names)
-        }
+        Caller::Token(token) => acl_of(ctx, &token.policies, ctx.entity),
         Caller::Machine(identity) => {
             let texts: &[&str] = match identity {
                 Identity::Node(_) => &[builtin::NODE],
                 Identity::Controller(_) => &[builtin::NODE, builtin::CONTROLLER],
                 Identity::Ended(_) => &[builtin::ENDED],
             };
-            let values = BTreeMap::from([("node.id", identity.node().to_string())]);
+            let id = identity.node().to_string();
+            let value = |name: &str| (name == "node.id").then_some(id.as_str());
             let parse = |text: &&str| ctx.world.registry.policies.parse(text);
             let policies: Vec<_> = texts
                 .iter()
                 .filter_map(|text| parse(text).ok())
-                .map(|policy| policy.fill(&values))
+                .map(|policy| policy.fill(value))
                 .collect();
             Ok(Acl::new(&policies))
         }
     }
 }
 
-/// Returns the merged policies of these names; a policy that does not exist grants nothing.
-pub fn acl_of(ctx: &mut Context<'_, '_>, names: &[String]) -> Result<Acl, Refusal> {
+/// Returns the merged policies of a token that need not be the caller's.
+pub fn acl_of_token(ctx: &mut Context<'_, '_>, token: &Token) -> Result<Acl, Refusal> {
+    let entity = entity_of_token(ctx, token)?;
+    acl_of(ctx, &token.policies, entity.as_ref())
+}
+
+/// Returns the entity of a token that need not be the caller's; `None` if it belongs to none, or to
+/// one that is gone or disabled.
+pub fn entity_of_token(
+    ctx: &mut Context<'_, '_>,
+    token: &Token,
+) -> Result<Option<Arc<EntityFacts>>, Refusal> {
+    if token.entity_id.is_empty() {
+        return Ok(None);
+    }
+    let mut within = ctx.within("identity/")?;
+    let engine = Arc::clone(within.engine()?);
+    let entity = engine.entity(&mut within, &token.entity_id)?;
+    Ok(entity.filter(|entity| !entity.disabled))
+}
+
+/// Returns the merged policies of these names and of an entity; a policy that does not exist grants
+/// nothing.
+fn acl_of(
+    ctx: &mut Context<'_, '_>,
+    names: &[String],
+    entity: Option<&Arc<EntityFacts>>,
+) -> Result<Acl, Refusal> {
     if names.iter().any(|name| name == "root") {
         return Ok(Acl::root());
     }
+    let value = |name: &str| entity.and_then(|entity| entity.value(name));
+    let more = entity.map(|it| it.policies.as_slice()).unwrap_or_default();
+    // Nobody is root by who he is: only a token is.
+    let more = more
+        .iter()
+        .filter(|name| *name != "root" && !names.contains(name));
     let mut policies = Vec::new();
-    for name in names.iter().take(POLICIES_MAX) {
+    for name in names.iter().chain(more).take(POLICIES_MAX) {
         let Some(text) = ctx.draft.get(&Key::new(tables::POLICIES, name))? else {
             continue;
         };
@@ -475,13 +551,14 @@ pub fn acl_of(ctx: &mut Context<'_, '_>, names: &[String]) -> Result<Acl, Refusa
             .map_err(|error| Refusal::corrupt("policy", error))?;
         let policy = ctx.world.registry.policies.parse(text);
         let policy = policy.map_err(|error| Refusal::corrupt("policy", error))?;
-        policies.push(policy.fill(&BTreeMap::new()));
+        policies.push(policy.fill(value));
     }
     Ok(Acl::new(&policies))
 }
 
 fn envelope(
     draft: &mut Draft<'_>,
+    world: World<'_>,
     mount: &Mount,
     caller: &Caller,
     request: &Request,
@@ -525,9 +602,9 @@ fn envelope(
         }
         Reply::Auth(auth) => envelope.auth = Some(auth),
         Reply::Login(login) => {
-            let (text, token) = log_in(draft, mount, request, login)?;
+            let (text, token, entity) = log_in(draft, world, mount, request, login)?;
             let ttl = Duration::from_secs(token.creation_ttl);
-            envelope.auth = Some(auth(text.expose(), &token, ttl));
+            envelope.auth = Some(auth(text.expose(), &token, entity.as_deref(), ttl));
         }
         Reply::Renewed {
             lease_id,
@@ -544,18 +621,44 @@ fn envelope(
     Ok(envelope)
 }
 
+/// A token's text, its entry, and the entity that it belongs to.
+type LoggedIn = (Secret<String>, Token, Option<Arc<EntityFacts>>);
+
 fn log_in(
     draft: &mut Draft<'_>,
+    world: World<'_>,
     mount: &Mount,
     request: &Request,
     login: Login,
-) -> Result<(Secret<String>, Token), Refusal> {
+) -> Result<LoggedIn, Refusal> {
     if login
         .policies
         .iter()
         .any(|policy| policy.eq_ignore_ascii_case("root"))
     {
         return Err(Refusal::invalid("auth methods cannot create root tokens"));
+    }
+    if !cidrs::admit(&login.bound_cidrs, request.peer.address) {
+        return Err(Refusal::Unauthenticated);
+    }
+    let kind = login.token_type.at_login(mount.config.token_type);
+    if kind == TokenKind::Batch {
+        return Err(Refusal::invalid("batch tokens are not served"));
+    }
+    let mut entity = None;
+    if let Some(alias) = &login.alias {
+        let persona = Persona {
+            mount,
+            alias,
+            groups: &login.groups,
+        };
+        let found = with_identity(draft, world, request, |ctx, engine| {
+            engine.entity_of(ctx, &persona)
+        })?;
+        entity = found.flatten();
+    }
+    if entity.as_ref().is_some_and(|entity| entity.disabled) {
+        return Err(Refusal::Unauthenticated);
     }
     let new = NewToken {
         policies: login.policies,
@@ -568,27 +671,40 @@ fn log_in(
         explicit_max_ttl: login.explicit_max_ttl,
         period: login.period,
         no_default_policy: login.no_default_policy,
+        fixed: login.fixed,
+        kind,
+        entity_id: entity.as_ref().map(|it| it.id.clone()).unwrap_or_default(),
+        bound_cidrs: login.bound_cidrs,
         ..NewToken::default()
     };
-    tokens::create(draft, mount, new)
+    let (text, token) = tokens::create(draft, mount, new)?;
+    Ok((text, token, entity))
 }
 
-/// Returns the field `auth` of a token that is good for `ttl`.
-pub fn auth(text: &str, token: &Token, ttl: Duration) -> Value {
-    json!({
+/// Returns the field `auth` of a token that is good for `ttl` and belongs to `entity`.
+pub fn auth(text: &str, token: &Token, entity: Option<&EntityFacts>, ttl: Duration) -> Value {
+    let theirs = entity.map(|it| it.policies.as_slice()).unwrap_or_default();
+    let mut policies = [token.policies.as_slice(), theirs].concat();
+    policies.sort();
+    policies.dedup();
+    let mut shown = json!({
         "client_token": text,
         "accessor": token.accessor,
-        "policies": token.policies,
+        "policies": policies,
         "token_policies": token.policies,
         "metadata": token.meta,
         "lease_duration": ttl.as_secs(),
         "renewable": token.renewable,
-        "entity_id": "",
-        "token_type": "service",
+        "entity_id": token.entity_id,
+        "token_type": token.kind.as_str(),
         "orphan": token.ancestors.is_empty(),
         "mfa_requirement": null,
         "num_uses": token.num_uses,
-    })
+    });
+    if let Some(shown) = shown.as_object_mut().filter(|_| !theirs.is_empty()) {
+        shown.insert("identity_policies".into(), json!(theirs));
+    }
+    shown
 }
 
 #[cfg(test)]

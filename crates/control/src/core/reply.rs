@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bastide_api::{Revision, UnixTime};
+use ipnet::IpNet;
 use serde_json::{Map, Value};
+
+use crate::core::identity::Alias;
+use crate::core::token_type::TokenType;
 
 /// What an engine answers, before the pipeline makes tokens and leases of it.
 #[derive(Debug, Default)]
@@ -118,6 +122,16 @@ pub struct Login {
     pub num_uses: u64,
     /// Whether `default` is left out.
     pub no_default_policy: bool,
+    /// Which kind of token; the mount's tuning has a say, see [`TokenType::at_login`].
+    pub token_type: TokenType,
+    /// Networks from which alone the token is good, and from which the login must come; none: all.
+    pub bound_cidrs: Vec<IpNet>,
+    /// Whether the token cannot be renewed.
+    pub fixed: bool,
+    /// Under which name the mount knows whoever logged in. `None`: the token belongs to no entity.
+    pub alias: Option<Alias>,
+    /// The names of the groups that the method says he is in: aliases of external groups.
+    pub groups: Vec<String>,
 }
 
 impl Answer {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::cidrs;
 use crate::core::fields::Fields;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Login;
+use crate::core::token_type::TokenType;
 
 /// What tokens of a role are like. Durations are in seconds; 0 is *not set*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +23,9 @@ pub struct TokenSettings {
     num_uses: u64,
     no_default_policy: bool,
     #[serde(default)]
-    kind: String,
+    kind: TokenType,
+    #[serde(default)]
+    bound_cidrs: Vec<IpNet>,
 }
 
 impl TokenSettings {
@@ -52,14 +57,21 @@ impl TokenSettings {
         if let Some(flag) = fields.flag("token_no_default_policy")? {
             self.no_default_policy = flag;
         }
+        if let Some(nets) = cidrs::field(fields, first("token_bound_cidrs", "bound_cidrs"))? {
+            self.bound_cidrs = nets;
+        }
         if let Some(kind) = fields.text("token_type")? {
-            match kind.as_str() {
-                "" | "default" | "service" | "default-service" => self.kind = kind,
-                _ => {
-                    return Err(Refusal::invalid(format!(
-                        "token_type \"{kind}\" is not served"
-                    )));
-                }
+            self.kind = TokenType::parse(&kind)?;
+        }
+        if matches!(self.kind, TokenType::Batch | TokenType::DefaultBatch) {
+            let batch = "'token_type' cannot be 'batch' or 'default_batch' when set to generate";
+            if self.period != 0 {
+                return Err(Refusal::invalid(format!("{batch} periodic tokens")));
+            }
+            if self.num_uses != 0 {
+                return Err(Refusal::invalid(format!(
+                    "{batch} tokens with limited use count"
+                )));
             }
         }
         if self.max_ttl != 0 && self.max_ttl < self.ttl {
@@ -72,10 +84,6 @@ impl TokenSettings {
 
     /// Returns the fields as a role is read back.
     pub fn shown(&self) -> Value {
-        let kind = match self.kind.as_str() {
-            "" => "default",
-            kind => kind,
-        };
         json!({
             "token_policies": self.policies,
             "token_ttl": self.ttl,
@@ -84,8 +92,8 @@ impl TokenSettings {
             "token_explicit_max_ttl": self.explicit_max_ttl,
             "token_num_uses": self.num_uses,
             "token_no_default_policy": self.no_default_policy,
-            "token_bound_cidrs": [],
-            "token_type": kind,
+            "token_bound_cidrs": cidrs::shown(&self.bound_cidrs),
+            "token_type": self.kind.as_str(),
             "policies": self.policies,
             "ttl": self.ttl,
             "max_ttl": self.max_ttl,
@@ -103,6 +111,8 @@ impl TokenSettings {
             explicit_max_ttl: set(self.explicit_max_ttl),
             num_uses: self.num_uses,
             no_default_policy: self.no_default_policy,
+            token_type: self.kind,
+            bound_cidrs: self.bound_cidrs.clone(),
             ..Login::default()
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bastide_api::{Secret, UnixTime};
 use bastide_store::{Key, KeyRange, Unsealed};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::draft::{Draft, key};
@@ -14,6 +15,7 @@ use crate::core::leases::{self, LeaseId};
 use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
 use crate::core::tables;
+use crate::core::token_type::TokenKind;
 
 /// Letters of a token after its prefix: 202 bits.
 const TOKEN_LETTERS: usize = 34;
@@ -119,6 +121,15 @@ pub struct Token {
     /// Its lease, unless it lives for ever.
     #[serde(default)]
     pub lease: Option<LeaseId>,
+    /// Whether it is stored.
+    #[serde(default)]
+    pub kind: TokenKind,
+    /// The entity that it belongs to; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entity_id: String,
+    /// Networks from which alone it is good; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_cidrs: Vec<IpNet>,
 }
 
 impl Token {
@@ -172,6 +183,12 @@ pub struct NewToken {
     pub text: Option<Secret<String>>,
     /// Whether the policy `default` is left out.
     pub no_default_policy: bool,
+    /// Whether it is stored.
+    pub kind: TokenKind,
+    /// The entity that it belongs to; empty: none.
+    pub entity_id: String,
+    /// Networks from which alone it is good; none: all.
+    pub bound_cidrs: Vec<IpNet>,
 }
 
 /// Puts policies into their one form: lower case, sorted, once each, `default` among them unless it
@@ -272,6 +289,9 @@ pub fn create(
         ancestors,
         role: new.role,
         lease,
+        kind: new.kind,
+        entity_id: new.entity_id,
+        bound_cidrs: new.bound_cidrs,
     };
     draft.save(Key::new(tables::ACCESSORS, &token.accessor), &id)?;
     save(draft, &token)?;

@@ -250,6 +250,7 @@ impl Plane {
             world: self.world(&facts),
             mount: Arc::clone(mount),
             caller: &Caller::Program,
+            entity: None,
             bearer: None,
             peer: Peer::default(),
             path: "",

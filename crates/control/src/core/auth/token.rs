@@ -5,6 +5,7 @@ use std::time::Duration;
 use bastide_api::Secret;
 use serde_json::{Map, Value, json};
 
+use crate::core::cidrs;
 use crate::core::engine::{Call, Caller, Context, Engine};
 use crate::core::pipeline;
 use crate::core::refusal::Refusal;
@@ -166,8 +167,11 @@ fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> 
     put("expire_time", json!(token.expires.map(timestamp)));
     put("ttl", token.ttl(ctx.now()).into());
     put("explicit_max_ttl", token.explicit_max_ttl.into());
-    put("entity_id", "".into());
-    put("type", "service".into());
+    put("entity_id", token.entity_id.as_str().into());
+    put("type", token.kind.as_str().into());
+    if !token.bound_cidrs.is_empty() {
+        put("bound_cidrs", cidrs::shown(&token.bound_cidrs));
+    }
     if token.expires.is_some() {
         put("issue_time", timestamp(token.created).into());
         put("renewable", token.renewable.into());
@@ -195,7 +199,9 @@ fn renew(
     let default = ctx.mount.ttl_default();
     let (token, cut) = tokens::renew(ctx.draft, token, asked, default)?;
     let ttl = Duration::from_secs(token.ttl(ctx.now()));
-    let answer = Answer::from(Reply::Auth(pipeline::auth(text, &token, ttl)));
+    let entity = pipeline::entity_of_token(ctx, &token)?;
+    let auth = pipeline::auth(text, &token, entity.as_deref(), ttl);
+    let answer = Answer::from(Reply::Auth(auth));
     Ok(if cut {
         answer.warn(format!(
             "TTL exceeded the effective max_ttl of the token; TTL value is capped to {} seconds",

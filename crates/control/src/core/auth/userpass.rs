@@ -7,6 +7,7 @@ use bastide_api::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::core::engine::{Call, Context, Engine};
+use crate::core::identity::Alias;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Login, Reply};
 use crate::core::request::Operation;
@@ -150,6 +151,10 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         .trim_start_matches("auth/")
         .trim_end_matches('/');
     let login = Login {
+        alias: Some(Alias {
+            name: name.clone(),
+            ..Alias::default()
+        }),
         metadata: BTreeMap::from([("username".to_owned(), name.clone())]),
         display_name: format!("{}-{name}", below.replace('/', "-")),
         ..user.token.login()

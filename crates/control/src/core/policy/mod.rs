@@ -142,22 +142,22 @@ impl Policy {
     /// Puts values into the templates of the patterns; rules whose template has no value, or whose
     /// value could widen the pattern, are left out.
     #[must_use]
-    pub fn fill(&self, values: &BTreeMap<&str, String>) -> Self {
+    pub fn fill<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Self {
         let rules = self
             .rules
             .iter()
-            .filter_map(|(pattern, rule)| Some((fill(pattern, values)?, rule.clone())))
+            .filter_map(|(pattern, rule)| Some((fill(pattern, &value)?, rule.clone())))
             .collect();
         Self { rules }
     }
 }
 
-fn fill(pattern: &str, values: &BTreeMap<&str, String>) -> Option<String> {
+fn fill<'v>(pattern: &str, value: &impl Fn(&str) -> Option<&'v str>) -> Option<String> {
     let mut filled = String::new();
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}")?;
-        let value = values.get(name.trim())?;
+        let value = value(name.trim())?;
         if value.is_empty() || value.contains(['/', '+', '*']) {
             return None;
         }

@@ -272,3 +272,55 @@ fn a_role_gives_what_it_allows_and_no_more() {
     let keys = trial.root(List, "auth/token/roles", json!({})).unwrap();
     assert_eq!(keys["keys"], json!(["app", "free"]));
 }
+
+#[test]
+fn a_token_that_was_stored_before_there_were_kinds_and_networks_is_a_service_token_for_all() {
+    let old = r#"{"id":"0707070707070707070707070707070707070707070707070707070707070707",
+        "accessor":"a","policies":["default"],"path":"auth/token/create","display_name":"token",
+        "created":1700000000000,"creation_ttl":60,"expires":1700000060000,
+        "ttl_max":60,"renewable":true}"#;
+    let token: Token = serde_json::from_str(old).unwrap();
+    assert_eq!(token.kind, TokenKind::Service);
+    assert!(token.bound_cidrs.is_empty() && token.entity_id.is_empty());
+}
+
+#[test]
+fn a_bound_token_is_good_from_its_networks_alone() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    let user = json!({ "password": "pw", "token_bound_cidrs": "10.1.0.0/16" });
+    trial.write("auth/userpass/users/ada", user);
+    let from = |who: As<'_>, operation, path: &str, data, address: &str| {
+        let mut request = Trial::request(who, operation, path, data);
+        request.peer.address = Some(format!("{address}:4711").parse().unwrap());
+        request
+    };
+    let login = |address: &str| {
+        let path = "auth/userpass/login/ada";
+        from(
+            As::Nobody,
+            Update,
+            path,
+            json!({ "password": "pw" }),
+            address,
+        )
+    };
+    let refused = trial.send(&login("10.2.0.1"));
+    assert!(
+        matches!(refused, Err(Refusal::Unauthenticated)),
+        "{refused:?}"
+    );
+    let auth = trial.send(&login("10.1.0.1")).unwrap().auth.unwrap();
+    let token = auth["client_token"].as_str().unwrap();
+    let look = |address: &str| {
+        let path = "auth/token/lookup-self";
+        from(As::Token(token), Read, path, json!({}), address)
+    };
+    let shown = trial.send(&look("10.1.9.9")).unwrap().data.unwrap();
+    assert_eq!(shown["bound_cidrs"], json!(["10.1.0.0/16"]));
+    let refused = trial.send(&look("10.2.0.1"));
+    assert!(
+        matches!(refused, Err(Refusal::Unauthenticated)),
+        "{refused:?}"
+    );
+}

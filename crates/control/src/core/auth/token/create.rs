@@ -217,7 +217,9 @@ fn finish(
     let mount = Arc::clone(&ctx.mount);
     let (text, token) = tokens::create(ctx.draft, &mount, new)?;
     let ttl = Duration::from_secs(token.creation_ttl);
-    let mut answer = Answer::from(Reply::Auth(pipeline::auth(text.expose(), &token, ttl)));
+    let entity = pipeline::entity_of_token(ctx, &token)?;
+    let auth = pipeline::auth(text.expose(), &token, entity.as_deref(), ttl);
+    let mut answer = Answer::from(Reply::Auth(auth));
     answer.warnings = warnings;
     Ok(answer)
 }

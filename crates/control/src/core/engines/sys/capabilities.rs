@@ -35,13 +35,13 @@ pub(super) fn decide(
         "capabilities-accessor" => {
             let token = tokens::by_accessor(ctx.draft, &fields.required("accessor")?)?;
             let token = token.ok_or_else(|| Refusal::invalid("invalid accessor"))?;
-            pipeline::acl_of(ctx, &token.policies)?
+            pipeline::acl_of_token(ctx, &token)?
         }
         _ => {
             let text = Secret::new(fields.required("token")?);
             let token = tokens::by_text(ctx.draft, &text)?;
             let token = token.ok_or_else(|| Refusal::invalid("invalid token"))?;
-            pipeline::acl_of(ctx, &token.policies)?
+            pipeline::acl_of_token(ctx, &token)?
         }
     };
     let mut shown = Map::new();

@@ -191,7 +191,8 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         let default = ctx.mount.ttl_default();
         let (token, _) = tokens::renew(ctx.draft, token, asked, default)?;
         let ttl = Duration::from_secs(token.ttl(ctx.now()));
-        return Ok(Reply::Auth(pipeline::auth("", &token, ttl)).into());
+        let entity = pipeline::entity_of_token(ctx, &token)?;
+        return Ok(Reply::Auth(pipeline::auth("", &token, entity.as_deref(), ttl)).into());
     }
     let table = ctx.draft.mounts()?;
     let mount = table
@@ -204,6 +205,7 @@ fn renew(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         world: ctx.world,
         mount: Arc::clone(mount),
         caller: ctx.caller,
+        entity: ctx.entity,
         bearer: ctx.bearer,
         peer: ctx.peer.clone(),
         path: ctx.path,

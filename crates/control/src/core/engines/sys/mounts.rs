@@ -16,6 +16,7 @@ use crate::core::registry::{FIXED_MOUNTS, Place};
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
 use crate::core::tables;
+use crate::core::token_type::TokenType;
 
 /// Which of the two lists a call is about, and the path in it.
 struct Target {
@@ -229,14 +230,7 @@ fn configure(config: &mut MountConfig, fields: Fields<'_>) -> Result<(), Refusal
         }
     }
     if let Some(text) = fields.text("token_type")? {
-        match text.as_str() {
-            "" | "default-service" | "service" => config.token_type = text,
-            _ => {
-                return Err(Refusal::invalid(format!(
-                    "token_type \"{text}\" is not served"
-                )));
-            }
-        }
+        config.token_type = TokenType::parse(&text)?;
     }
     for (name, list) in [
         (
