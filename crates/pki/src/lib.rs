@@ -23,6 +23,7 @@ mod identity;
 mod peer;
 mod proof;
 mod view;
+pub mod x509;
 
 pub use authority::{Authority, AuthorityError, Issued, Validity};
 pub use identity::{Identity, IdentityError, certificate_chain};
