@@ -69,6 +69,17 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
+    /// Whether [`Self::tend`] is to be called for its mounts.
+    fn tends(&self) -> bool {
+        false
+    }
+
+    /// Does what is due at this mount without anybody asking: called about once a second, so looking
+    /// must be cheap. Returns whether there is more to do at once. If it fails, nothing of it is kept.
+    fn tend(&self, _ctx: &mut Context<'_, '_>) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
     /// Whether a machine with a certificate of ours is a member now. Asked of the mount `mesh/`.
     fn admits(&self, _ctx: &mut Context<'_, '_>, _machine: Identity) -> Result<bool, Refusal> {
         Ok(false)

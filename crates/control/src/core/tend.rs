@@ -1,15 +1,18 @@
 //! What time does to the control plane: leases end, and what hung on revoked things is swept.
 
+use std::sync::Arc;
+
 use bastide_api::{Secret, UnixTime};
 use bastide_store::{Batch, KeyRange, OpenSnapshot};
 
 use crate::core::draft::Draft;
-use crate::core::engine::World;
+use crate::core::engine::{Caller, Context, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::idempotency;
 use crate::core::leases::{self, LeaseId};
 use crate::core::refusal::Refusal;
+use crate::core::request::Peer;
 use crate::core::tables;
 use crate::core::tokens;
 
@@ -35,8 +38,39 @@ pub fn tend(
     let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
     let more = clear_graves(&mut draft, world, limit)? || more;
     let more = idempotency::forget(&mut draft, limit)? || more;
+    let more = tend_mounts(&mut draft, world)? || more;
     let (batch, observations) = draft.finish();
     Ok((batch, observations, more))
+}
+
+/// Lets the engines do what is due at their mounts. One that fails keeps no other from its turn.
+fn tend_mounts(draft: &mut Draft<'_>, world: World<'_>) -> Result<bool, Refusal> {
+    let mounts = draft.mounts()?;
+    let mut more = false;
+    for mount in mounts.mounts.values() {
+        let Ok(engine) = world.registry.of(mount) else {
+            continue;
+        };
+        if !engine.tends() {
+            continue;
+        }
+        let mark = draft.mark();
+        let mut ctx = Context {
+            draft,
+            world,
+            mount: Arc::clone(mount),
+            caller: &Caller::Program,
+            bearer: None,
+            entity: None,
+            peer: Peer::default(),
+            path: "",
+        };
+        match engine.tend(&mut ctx) {
+            Ok(is_more) => more |= is_more,
+            Err(_) => draft.return_to(mark),
+        }
+    }
+    Ok(more)
 }
 
 /// Leases of a prefix that are revoked and not yet all swept.
