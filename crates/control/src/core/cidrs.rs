@@ -51,6 +51,22 @@ pub fn shown(cidrs: &[IpNet]) -> Value {
     cidrs.iter().map(text).collect::<Vec<_>>().into()
 }
 
+/// Shows networks in full: one address with its length.
+pub fn shown_in_full(cidrs: &[IpNet]) -> Value {
+    cidrs
+        .iter()
+        .map(IpNet::to_string)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// Returns whether each of `inner` lies in one of `outer`.
+pub fn lie_within(inner: &[IpNet], outer: &[IpNet]) -> bool {
+    inner
+        .iter()
+        .all(|inner| outer.iter().any(|outer| outer.contains(inner)))
+}
+
 /// Returns whether `peer` lies in one of the networks. Without networks everybody does; with them
 /// nobody does whose address is not known.
 pub fn admit(cidrs: &[IpNet], peer: Option<SocketAddr>) -> bool {

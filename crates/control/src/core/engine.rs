@@ -20,6 +20,7 @@ use crate::core::refusal::{RSA_BITS, Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::{Answer, Grant};
 use crate::core::request::{Identity, Operation, Peer};
+use crate::core::role::Terms;
 use crate::core::tables;
 use crate::core::tokens::Token;
 
@@ -61,6 +62,16 @@ pub trait Engine: Send + Sync {
         asked: Option<Duration>,
     ) -> Result<Option<Duration>, Refusal> {
         Ok(asked)
+    }
+
+    /// Judges anew a login that this method granted, whose token is to be renewed, and returns what its
+    /// role says now of lives; `None`: what the token itself says.
+    fn renew_login(
+        &self,
+        _ctx: &mut Context<'_, '_>,
+        _token: &Token,
+    ) -> Result<Option<Terms>, Refusal> {
+        Ok(None)
     }
 
     /// Undoes what a lease stood for: it expired or was revoked. The lease itself is already gone.

@@ -602,7 +602,7 @@ fn envelope(
         }
         Reply::Auth(auth) => envelope.auth = Some(auth),
         Reply::Login(login) => {
-            let (text, token, entity) = log_in(draft, world, mount, request, login)?;
+            let (text, token, entity) = log_in(draft, world, mount, request, *login)?;
             let ttl = Duration::from_secs(token.creation_ttl);
             envelope.auth = Some(auth(text.expose(), &token, entity.as_deref(), ttl));
         }
@@ -675,6 +675,7 @@ fn log_in(
         kind,
         entity_id: entity.as_ref().map(|it| it.id.clone()).unwrap_or_default(),
         bound_cidrs: login.bound_cidrs,
+        kept: login.kept,
         ..NewToken::default()
     };
     let (text, token) = tokens::create(draft, mount, new)?;

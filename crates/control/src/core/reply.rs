@@ -40,7 +40,7 @@ pub enum Reply {
     /// JSON without envelope.
     Bare(Map<String, Value>),
     /// A login succeeded: make a token.
-    Login(Login),
+    Login(Box<Login>),
     /// The field `auth` of the envelope, ready made.
     Auth(Value),
     /// The envelope's lease fields alone, after a renewal.
@@ -108,6 +108,8 @@ pub struct Login {
     pub policies: Vec<String>,
     /// What is known of whoever logged in. Not secret.
     pub metadata: BTreeMap<String, String>,
+    /// What the method keeps of the login, to judge a renewal by. Shown nowhere.
+    pub kept: BTreeMap<String, String>,
     /// The name shown in lookups.
     pub display_name: String,
     /// How long the token is to live; `None`: the mount's default.

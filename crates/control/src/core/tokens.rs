@@ -130,6 +130,9 @@ pub struct Token {
     /// Networks from which alone it is good; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_cidrs: Vec<IpNet>,
+    /// What the auth method that made it keeps of the login. Shown nowhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, String>,
 }
 
 impl Token {
@@ -189,6 +192,8 @@ pub struct NewToken {
     pub entity_id: String,
     /// Networks from which alone it is good; none: all.
     pub bound_cidrs: Vec<IpNet>,
+    /// What the auth method that makes it keeps of the login.
+    pub kept: BTreeMap<String, String>,
 }
 
 /// Puts policies into their one form: lower case, sorted, once each, `default` among them unless it
@@ -292,6 +297,7 @@ pub fn create(
         kind: new.kind,
         entity_id: new.entity_id,
         bound_cidrs: new.bound_cidrs,
+        kept: new.kept,
     };
     draft.save(Key::new(tables::ACCESSORS, &token.accessor), &id)?;
     save(draft, &token)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bastide_api::Secret;
 use serde_json::{Map, Value, json};
 
+use crate::core::auth::renewal;
 use crate::core::cidrs;
 use crate::core::engine::{Call, Caller, Context, Engine};
 use crate::core::pipeline;
@@ -192,11 +193,11 @@ fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> 
 fn renew(
     ctx: &mut Context<'_, '_>,
     call: &Call<'_>,
-    token: Token,
+    mut token: Token,
     text: &str,
 ) -> Result<Answer, Refusal> {
     let asked = call.fields().duration("increment")?;
-    let default = ctx.mount.ttl_default();
+    let default = renewal::judge(ctx, &mut token)?;
     let (token, cut) = tokens::renew(ctx.draft, token, asked, default)?;
     let ttl = Duration::from_secs(token.ttl(ctx.now()));
     let entity = pipeline::entity_of_token(ctx, &token)?;

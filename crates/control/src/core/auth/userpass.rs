@@ -81,7 +81,7 @@ impl Engine for Userpass {
             }
             (Read, ["users", name]) => {
                 let user: User = ctx.load(&at(&user_name(name)?))?.ok_or(Refusal::Absent)?;
-                Ok(Answer::json(user.token.shown()))
+                Ok(Answer::data(user.token.shown()))
             }
             (Delete, ["users", name]) => {
                 ctx.delete(&at(&user_name(name)?));
@@ -159,7 +159,7 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         display_name: format!("{}-{name}", below.replace('/', "-")),
         ..user.token.login()
     };
-    Ok(Reply::Login(login).into())
+    Ok(Reply::Login(Box::new(login)).into())
 }
 
 #[cfg(test)]
