@@ -39,6 +39,7 @@ pub const FIXED_MOUNTS: &[(&str, &str, &str)] = &[
         "tickets, with which machines become nodes",
     ),
     ("mesh/", "mesh", "nodes and the view that they share"),
+    ("identity/", "identity", "identity store"),
     ("cluster/", "cluster", "stacks and the Swarm that runs them"),
 ];
 
@@ -52,6 +53,7 @@ impl Registry {
         };
         this.add_engine(Arc::new(engines::cluster::Cluster));
         this.add_engine(Arc::new(engines::cubbyhole::Cubbyhole));
+        this.add_engine(Arc::new(engines::identity::Identity));
         this.add_engine(Arc::new(engines::kv1::KvV1));
         this.add_engine(Arc::new(engines::kv2::KvV2));
         this.add_engine(Arc::new(engines::mesh::Mesh));
@@ -93,9 +95,14 @@ impl Registry {
         found.ok_or_else(|| Refusal::Internal(format!("no engine of kind `{}`", mount.kind)))
     }
 
-    /// Writes the mounts that each cluster begins with.
+    /// Writes the mounts that each cluster has: all of them at its beginning, later those that an
+    /// earlier version did not know. What stands in the place of one stays.
     pub fn mount_fixed(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        let known = draft.mounts()?;
         for &(path, kind, description) in FIXED_MOUNTS {
+            if known.at(path).is_some() {
+                continue;
+            }
             let path = MountPath::parse(path).expect("fixed mounts have valid paths");
             let mut mount = Mount::new(draft.entropy(), path, kind);
             description.clone_into(&mut mount.description);

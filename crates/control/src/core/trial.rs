@@ -9,7 +9,7 @@ use bastide_store::{Barrier, DevSeal, OpenSnapshot, RedbStore, Store, Unsealed};
 use serde_json::{Value, json};
 
 use crate::core::draft::{Draft, WorkResult};
-use crate::core::engine::{Engine, ServerInfo, World};
+use crate::core::engine::{Caller, Context, Engine, ServerInfo, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Facts;
 use crate::core::path::ApiPath;
@@ -201,6 +201,38 @@ impl Trial {
         let outcome = std::mem::replace(&mut decision.response.outcome, Err(Refusal::Absent));
         assert!(self.commit(decision), "nobody else writes in a trial");
         outcome
+    }
+
+    /// Decides something as the engine behind `mount` would, and commits it.
+    pub fn within<T>(
+        &mut self,
+        mount: &str,
+        decide: impl FnOnce(&mut Context<'_, '_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let seed = self.seed();
+        let snapshot = self.snapshot();
+        let mut draft = Draft::new(&snapshot, self.now, Entropy::new(&seed), &[]);
+        let mounts = draft.mounts()?;
+        let mut ctx = Context {
+            draft: &mut draft,
+            world: self.world(),
+            mount: Arc::clone(mounts.at(mount).unwrap()),
+            caller: &Caller::Program,
+            entity: None,
+            bearer: None,
+            peer: Peer::default(),
+            path: "",
+        };
+        let value = decide(&mut ctx)?;
+        let (batch, observations) = draft.finish();
+        let batch = self.barrier.seal_batch(batch);
+        let mut begun = self.store.begin().unwrap();
+        begun.apply(&batch).unwrap().unwrap();
+        begun.commit().unwrap();
+        for observation in observations {
+            self.facts.apply(self.now, observation);
+        }
+        Ok(value)
     }
 
     /// Asks as root, and returns `data`.

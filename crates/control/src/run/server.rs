@@ -185,6 +185,7 @@ pub(crate) fn on_open_store(
 ) -> Result<Server, StartError> {
     let highest = writer::highest_time(&*store, &barrier)?;
     clock::check(highest, bastide_linux::clock::wall(), &config.data)?;
+    add_mounts(&*store, &barrier)?;
     let info = ServerInfo {
         version: VAULT_VERSION.to_owned(),
         cluster_name: config.cluster_name.clone(),
@@ -202,6 +203,27 @@ pub(crate) fn on_open_store(
         started: now(),
     };
     Server::on(store, barrier, registry, info, config.audit.clone())
+}
+
+/// Adds the mounts that each cluster has now and that this one, made by an earlier version, lacks.
+fn add_mounts(store: &dyn Store, barrier: &Arc<Unsealed>) -> Result<(), StartError> {
+    let snapshot = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).expect("the system's random source answers");
+    let entropy = Entropy::new(&Secret::new(seed));
+    let mut draft = Draft::new(&snapshot, now(), entropy, &[]);
+    let prepared = |error: String| StartError::Prepare(error);
+    Registry::mount_fixed(&mut draft).map_err(|error| prepared(format!("{error:?}")))?;
+    let (batch, _) = draft.finish();
+    if batch.ops.is_empty() {
+        return Ok(());
+    }
+    let batch = barrier.seal_batch(batch);
+    let mut begun = store.begin()?;
+    let applied = begun.apply(&batch)?;
+    applied.map_err(|_| prepared("somebody else writes to the store".to_owned()))?;
+    begun.commit()?;
+    Ok(())
 }
 
 fn create_private_dir(path: &std::path::Path) -> io::Result<()> {

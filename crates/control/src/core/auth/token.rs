@@ -51,7 +51,7 @@ impl Engine for TokenAuth {
             (Read | Update, ["lookup-self"]) => {
                 let token = own(ctx)?;
                 let text = own_text(ctx);
-                Ok(Answer::data(shown(ctx, &token, text.into())))
+                Ok(Answer::data(shown(ctx, &token, text.into())?))
             }
             (Read | Update, ["lookup"]) => match call.fields().text("token")? {
                 Some(text) => {
@@ -59,17 +59,17 @@ impl Engine for TokenAuth {
                     let token = tokens::by_text(ctx.draft, &text)?
                         .ok_or_else(|| Refusal::Forbidden("bad token".to_owned()))?;
                     let id = Value::String(text.expose().clone());
-                    Ok(Answer::data(shown(ctx, &token, id)))
+                    Ok(Answer::data(shown(ctx, &token, id)?))
                 }
                 None => {
                     let token = own(ctx)?;
                     let text = own_text(ctx);
-                    Ok(Answer::data(shown(ctx, &token, text.into())))
+                    Ok(Answer::data(shown(ctx, &token, text.into())?))
                 }
             },
             (Update, ["lookup-accessor"]) => {
                 let token = of_accessor(ctx, call)?;
-                Ok(Answer::data(shown(ctx, &token, "".into())))
+                Ok(Answer::data(shown(ctx, &token, "".into())?))
             }
             (Update, ["renew-self"]) => {
                 let token = own(ctx)?;
@@ -152,7 +152,12 @@ fn of_accessor(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Token, Refu
     token.ok_or_else(|| Refusal::invalid("invalid accessor"))
 }
 
-fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> {
+fn shown(
+    ctx: &mut Context<'_, '_>,
+    token: &Token,
+    id: Value,
+) -> Result<Map<String, Value>, Refusal> {
+    let entity = pipeline::entity_of_token(ctx, token)?;
     let mut data = Map::new();
     let mut put = |name: &str, value: Value| data.insert(name.to_owned(), value);
     put("id", id);
@@ -187,7 +192,10 @@ fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> 
     if let Some(role) = &token.role {
         put("role", role.as_str().into());
     }
-    data
+    if let Some(entity) = entity.filter(|entity| !entity.policies.is_empty()) {
+        put("identity_policies", json!(entity.policies));
+    }
+    Ok(data)
 }
 
 fn renew(

@@ -7,6 +7,7 @@ use bastide_api::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::core::engine::{Call, Context, Engine};
+use crate::core::engines::identity::names::folded;
 use crate::core::identity::Alias;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Login, Reply};
@@ -29,9 +30,10 @@ struct User {
     token: TokenSettings,
 }
 
-/// Folds a user name into its one form.
+/// Folds a user name into its one form, in which alone it is stored, compared and counted: neither
+/// case nor a Unicode form nor white space makes a second name of it (CVE-2025-6004).
 fn user_name(text: &str) -> Result<String, Refusal> {
-    let name = text.to_lowercase();
+    let name = folded(text);
     let plain = |c: char| c.is_alphanumeric() || "-_.@+".contains(c);
     if name.is_empty() || NAME_BYTES_MAX < name.len() || !name.chars().all(plain) {
         return Err(Refusal::invalid("username is not valid"));
@@ -169,6 +171,16 @@ mod tests {
     #[test]
     fn a_user_name_has_one_form() {
         assert_eq!(user_name("Ada").ok().as_deref(), Some("ada"));
+        // Composed and decomposed, wide letters, a ligature, the Kelvin sign.
+        for (one, other) in [
+            ("zoe\u{308}", "ZO\u{cb}"),
+            ("\u{ff41}da", "ada"),
+            ("\u{fb01}nn", "finn"),
+            ("\u{212a}urt", "kurt"),
+        ] {
+            assert_eq!(user_name(one).ok(), user_name(other).ok(), "{one:?}");
+            assert!(user_name(one).is_ok());
+        }
         for wrong in ["", "a b", "a/b", " ada", "a\n"] {
             assert!(user_name(wrong).is_err(), "{wrong:?} must be refused");
         }

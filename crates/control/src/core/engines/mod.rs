@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod cubbyhole;
+pub mod identity;
 pub mod kv1;
 pub mod kv2;
 pub mod mesh;

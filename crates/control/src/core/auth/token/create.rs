@@ -214,6 +214,10 @@ fn finish(
     }
     let warnings = missing(ctx, &new.policies)?;
     new.parent = maker.token.filter(|_| !orphan);
+    // A child is of its parent's entity; an orphan of nobody's.
+    if let Some(parent) = &new.parent {
+        new.entity_id.clone_from(&parent.entity_id);
+    }
     let mount = Arc::clone(&ctx.mount);
     let (text, token) = tokens::create(ctx.draft, &mount, new)?;
     let ttl = Duration::from_secs(token.creation_ttl);
