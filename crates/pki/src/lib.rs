@@ -22,6 +22,7 @@ pub mod fuzz;
 mod identity;
 mod peer;
 mod proof;
+pub mod ssh;
 mod view;
 pub mod x509;
 
