@@ -41,7 +41,7 @@ use crate::core::request::{Identity, Operation};
 use claims::Keys;
 
 pub use authority::{CERTIFICATE_LIFE, is_controller, pin, signer, view_signer};
-pub use claims::check_name_is_free;
+pub use claims::{check_name_is_free, node_named};
 pub use enrol::{Admission, Applicant, enrol};
 pub use feed::{Cursor, Feed};
 pub use view::{

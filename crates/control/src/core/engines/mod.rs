@@ -6,4 +6,5 @@ pub mod identity;
 pub mod kv1;
 pub mod kv2;
 pub mod mesh;
+pub mod ssh;
 pub mod sys;

@@ -26,6 +26,8 @@ path "mesh/watch" { capabilities = ["read"] }
 path "mesh/leave" { capabilities = ["update"] }
 path "mesh/nodes/{{node.id}}" { capabilities = ["read"] }
 path "cluster/swarm" { capabilities = ["read"] }
+path "ssh/node/host" { capabilities = ["update"] }
+path "ssh/node/verify" { capabilities = ["update"] }
 "#;
 
 /// What a node may do whose certificate has ended. Not editable.

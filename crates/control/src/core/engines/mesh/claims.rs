@@ -32,6 +32,11 @@ pub fn check_name_is_free(ctx: &mut Context<'_, '_>, name: &NodeName) -> Result<
     }
 }
 
+/// Returns which node has a name. `ctx` may be of any mount; without a cluster there is none.
+pub fn node_named(ctx: &mut Context<'_, '_>, name: &NodeName) -> Result<Option<NodeId>, Refusal> {
+    ctx.within(super::MOUNT)?.load(&stored::name(name))
+}
+
 pub(super) fn name(ctx: &mut Context<'_, '_>, name: &NodeName, id: NodeId) -> Result<(), Refusal> {
     check_name_is_free(ctx, name)?;
     ctx.save(&stored::name(name), &id)
