@@ -222,8 +222,10 @@ pub struct ServerInfo {
     pub storage: &'static str,
     /// The kind of seal.
     pub seal: &'static str,
-    /// The audit devices.
+    /// The audit devices of its configuration.
     pub audit: Vec<AuditDevice>,
+    /// Whether audit devices can be enabled and disabled through the API.
+    pub audit_by_api: bool,
     /// When it started, in UTC.
     pub started: UnixTime,
 }

@@ -1,11 +1,17 @@
 //! What a request needs of the disk: what may wait for room, and what must go on without.
 
+use crate::core::mounts::Mount;
+use crate::core::pipeline::Envelope;
+use crate::core::refusal::Refusal;
 use crate::core::request::{Operation, Request};
 
 /// What a request needs of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// That it is recorded: it changes nothing.
+    /// That its record is with the device; it may be made durable a moment later: it was granted,
+    /// changed nothing and gave nothing away that lasts.
+    Glance,
+    /// That it is recorded for good: it changes nothing, but was refused, or made something.
     Record,
     /// It goes on though the disk is full: it keeps alive what is there, ends it, or makes room.
     Vital,
@@ -38,8 +44,29 @@ const VITAL: &[&str] = &[
     "sys/unseal",
 ];
 
-/// Returns what a request needs, of which it is decided whether it is granted and whether it writes.
-pub fn need_of(request: &Request, is_granted: bool, writes: bool) -> Need {
+/// Kinds of mounts whose writes compute something and leave nothing behind.
+const COMPUTING: &[&str] = &["transit"];
+
+/// Returns whether what was granted without a write is merely looked at, or computed.
+fn is_glance(request: &Request, mount: Option<&Mount>, granted: &Envelope) -> bool {
+    let looks = matches!(request.operation, Operation::Read | Operation::List)
+        || mount.is_some_and(|mount| COMPUTING.contains(&mount.kind.as_str()));
+    looks && granted.auth.is_none() && granted.lease_id.is_empty()
+}
+
+/// Returns what a request needs, of which it is decided what comes of it and whether it writes.
+pub fn need_of(
+    request: &Request,
+    mount: Option<&Mount>,
+    outcome: &Result<Envelope, Refusal>,
+    writes: bool,
+) -> Need {
+    let is_granted = outcome.is_ok();
+    if let (false, Ok(granted)) = (writes, outcome)
+        && is_glance(request, mount, granted)
+    {
+        return Need::Glance;
+    }
     let path = request.path.as_str();
     let is_below = |known: &&str| {
         path.strip_prefix(known)

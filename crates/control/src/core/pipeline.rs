@@ -9,7 +9,7 @@ use bastide_api::{Secret, UnixTime};
 use bastide_store::{Batch, Key, OpenSnapshot};
 use serde_json::{Map, Value, json};
 
-use crate::core::audit::{self, Audited};
+use crate::core::audit::Audited;
 use crate::core::cidrs;
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, Engine, Persona, World};
@@ -44,6 +44,24 @@ pub struct Decision {
     pub observations: Vec<Observation>,
     /// What to answer after the commit.
     pub response: Response,
+}
+
+#[cfg(test)]
+impl Decision {
+    /// Returns the records of request and response as one device makes them.
+    pub(crate) fn records(
+        &self,
+        request: &Request,
+        recorder: &crate::core::audit::Recorder,
+    ) -> [Value; 2] {
+        let audited = self.audit.as_ref().expect("the request is recorded");
+        let answer = self.response.outcome.as_ref().ok();
+        let lines = recorder.lines(audited, request, answer, UnixTime::from_millis(0));
+        lines.each().map(|line| {
+            let text = [line, b"}"].concat();
+            serde_json::from_slice(&text).expect("a record is JSON")
+        })
+    }
 }
 
 /// What to answer.
@@ -145,12 +163,11 @@ pub fn decide(
     // What is refused without having been looked at is no event, or a flood would fill the log.
     let unheard = matches!(outcome, Err(Refusal::TooMany(_)));
     let audit = (!quiet && !course.unaudited && !unheard).then(|| {
-        audit::audited(
-            request,
-            &course.caller,
-            course.operation,
-            course.mount.as_deref(),
-            &outcome,
+        Audited::new(
+            std::mem::replace(&mut course.caller, Caller::Nobody),
+            course.operation.unwrap_or(request.operation),
+            course.mount.clone(),
+            outcome.as_ref().err(),
         )
     });
     let (batch, mut observations) = draft.finish();
@@ -158,7 +175,12 @@ pub fn decide(
         observations.retain(Observation::outlives_refusal);
     }
     Outcome::Decided(Box::new(Decision {
-        need: need_of(request, outcome.is_ok(), !batch.ops.is_empty()),
+        need: need_of(
+            request,
+            course.mount.as_deref(),
+            &outcome,
+            !batch.ops.is_empty(),
+        ),
         batch,
         audit,
         observations,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bastide_api::Secret;
 use bastide_store::BarrierError;
 
+use crate::core::audit::devices::Target;
+
 /// Why a request is not granted. Texts are Vault's where clients match on them.
 #[derive(Debug)]
 pub enum Refusal {
@@ -102,6 +104,11 @@ pub enum Work {
         /// The salt.
         salt: [u8; 16],
     },
+    /// Find out whether an audit device takes lines; the result is empty, or says why not.
+    AuditDevice {
+        /// Which device.
+        target: Target,
+    },
     /// Make an RSA key; the result is PKCS #8 in DER.
     RsaKey {
         /// Its length in bits: one of [`RSA_BITS`].
@@ -116,6 +123,7 @@ impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Password { .. } => f.write_str("Password"),
+            Self::AuditDevice { .. } => f.write_str("AuditDevice"),
             Self::RsaKey { bits } => write!(f, "RsaKey({bits})"),
         }
     }

@@ -30,8 +30,13 @@ pub const IDEMPOTENCY: Table = Table(24);
 pub const IDEMPOTENCY_EXPIRY: Table = Table(25);
 /// Single values of the writer's own: the highest time seen, the audit chain's head.
 pub const WRITER: Table = Table(0x80);
-/// `sequence, big-endian 8` -> an audit record that is not yet known to be on its device.
+/// `sequence, big-endian 8` -> an audit record that is not yet known to be on the server's own device;
+/// `device id 8 | sequence, big-endian 8` -> one that is not yet known to be on another.
 pub const AUDIT_OUTBOX: Table = Table(0x81);
+/// `level 1 | index, big-endian 8` -> up to 256 hashes of the tree over the audit log.
+pub const AUDIT_TREE: Table = Table(0x82);
+/// `path` -> an audit device that was enabled through the API.
+pub const AUDIT_DEVICES: Table = Table(60);
 /// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.
 pub const GRAVES: Table = Table(14);
 /// `prefix` -> when: leases below it that were granted until then are revoked and not all swept.

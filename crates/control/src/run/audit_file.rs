@@ -6,9 +6,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
@@ -35,7 +36,14 @@ pub struct AuditFile {
     /// So many bytes are to be allocated beyond the end.
     ahead: u64,
     has_room: bool,
+    /// Its permission bits; `None`: left as they are.
+    mode: Option<u32>,
+    /// Its hash.
+    tail: Option<LineHash>,
 }
+
+/// SHA-256 of a line.
+pub type LineHash = [u8; 32];
 
 /// What became of the file since it was made durable last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +60,11 @@ impl AuditFile {
     /// Opens the file, made for its owner alone if it is missing. A line that a crash cut is taken
     /// back: its record is still in the outbox. `ahead`: bytes to be allocated beyond its end.
     pub fn open(path: &Path, ahead: u64) -> io::Result<Self> {
+        Self::open_as(path, ahead, Some(0o600))
+    }
+
+    /// As [`Self::open`], with these permission bits; `None`: as they are, or for its owner alone.
+    pub fn open_as(path: &Path, ahead: u64, mode: Option<u32>) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -59,8 +72,12 @@ impl AuditFile {
             .mode(0o600)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)?;
-        if !file.metadata()?.is_file() {
+        let there = file.metadata()?;
+        if !there.is_file() {
             return Err(io::Error::other("it is not a regular file"));
+        }
+        if there.mode() & 0o111 != 0 {
+            return Err(io::Error::other("it can be executed"));
         }
         let tail = tail(&mut file)?;
         let mut length = file.metadata()?.len();
@@ -78,7 +95,15 @@ impl AuditFile {
             paid: length,
             ahead,
             has_room: true,
+            mode,
+            tail: tail.hash,
         };
+        if let Some(mode) = mode
+            && there.mode() & 0o777 != mode
+        {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            this.file.set_permissions(permissions)?;
+        }
         this.make_room()?;
         Ok(this)
     }
@@ -92,6 +117,11 @@ impl AuditFile {
     /// Returns how many bytes can be appended though the disk is full; `None` while it is not.
     pub fn left(&self) -> Option<u64> {
         (!self.has_room).then(|| self.paid.saturating_sub(self.length))
+    }
+
+    /// Returns the number and the hash of the last line, if there is one.
+    pub fn tail(&self) -> Option<(u64, LineHash)> {
+        self.last.zip(self.tail)
     }
 
     /// Returns up to where the file is known to be durable, in bytes.
@@ -118,13 +148,13 @@ impl AuditFile {
     /// file already is passed over. Returns how many are in the file now, from the first on.
     pub fn append<'l>(
         &mut self,
-        lines: impl IntoIterator<Item = &'l (u64, Vec<u8>)>,
+        lines: impl IntoIterator<Item = (u64, &'l [u8])>,
     ) -> io::Result<usize> {
         let mut text = Vec::new();
-        let mut newest = self.last;
+        let (mut newest, mut newest_line) = (self.last, None);
         let mut taken = 0;
         for (number, line) in lines {
-            if newest.is_none_or(|newest| newest < *number) {
+            if newest.is_none_or(|newest| newest < number) {
                 let end = self.length + (text.len() + line.len() + 1) as u64;
                 if self.paid < end {
                     self.pay(end + self.ahead)?;
@@ -135,7 +165,8 @@ impl AuditFile {
                 }
                 text.extend_from_slice(line);
                 text.push(b'\n');
-                newest = Some(*number);
+                newest = Some(number);
+                newest_line = Some(line);
             }
             taken += 1;
         }
@@ -150,6 +181,7 @@ impl AuditFile {
         }
         self.length += text.len() as u64;
         self.last = newest;
+        self.tail = newest_line.map(line_hash);
         if self.paid < self.length + self.ahead / 2 || !self.has_room {
             self.make_room()?;
         }
@@ -165,8 +197,10 @@ impl AuditFile {
             let what = if is_cut { "cut" } else { "deleted" };
             tracing::warn!(path = %self.path.display(), what, "the audit file was tampered with");
             let durable = self.last_durable;
-            *self = Self::open(&self.path, self.ahead)?;
-            self.last = self.last.max(durable);
+            *self = Self::open_as(&self.path, self.ahead, self.mode)?;
+            if self.last < durable {
+                (self.last, self.tail) = (durable, None);
+            }
             return Ok(Synced::Lost);
         }
         self.last_durable = self.last;
@@ -179,7 +213,7 @@ impl AuditFile {
         let _ = self.file.set_len(self.length);
         self.paid = self.length;
         let last = self.last;
-        *self = Self::open(&self.path, self.ahead)?;
+        *self = Self::open_as(&self.path, self.ahead, self.mode)?;
         self.last = self.last.max(last);
         self.last_durable = self.last;
         tracing::info!(path = %self.path.display(), "the audit file was moved away, a new one begun");
@@ -191,6 +225,8 @@ impl AuditFile {
 struct Tail {
     /// The number of the last whole line.
     last: Option<u64>,
+    /// Its hash.
+    hash: Option<LineHash>,
     /// Bytes after it.
     cut: u64,
 }
@@ -211,6 +247,7 @@ fn tail(file: &mut File) -> io::Result<Tail> {
     let line = bytes[..whole]
         .split(|&byte| byte == b'\n')
         .rfind(|line| !line.is_empty());
+    let hash = line.map(line_hash);
     let last = match line {
         None => None,
         Some(line) => {
@@ -221,8 +258,15 @@ fn tail(file: &mut File) -> io::Result<Tail> {
     };
     Ok(Tail {
         last,
+        hash,
         cut: (bytes.len() - whole) as u64,
     })
+}
+
+/// Returns the hash that the next line names.
+pub(super) fn line_hash(line: &[u8]) -> LineHash {
+    let hash = digest(&SHA256, line);
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 #[derive(serde::Deserialize)]

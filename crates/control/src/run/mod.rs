@@ -1,6 +1,8 @@
 //! What the control plane does: writer, listeners, audit file, expiry, clock.
 
+pub mod audit_devices;
 pub mod audit_file;
+mod audit_remote;
 pub mod channel;
 pub mod clock;
 pub mod dev;

@@ -1,19 +1,24 @@
-//! The audit records on their way to the device: chained, stored with the effect that they tell of,
+//! The audit records on their way to one device: chained, stored with the effect that they tell of,
 //! and forgotten by the store only once the device has them for good.
+//!
+//! What was only looked at is not stored on its way: its record is with the device's file before the
+//! answer, and durable within a second. The next commit stores what is not durable by then, so that
+//! what is durable never has a gap.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::digest::{SHA256, digest};
-use bastide_store::{Key, KeyRange, OpenSnapshot, Store, Unsealed};
+use bastide_store::{Key, KeyRange, OpenSnapshot};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use crate::core::audit::devices::{DeviceId, Target};
 use crate::core::need::Need;
 use crate::core::tables;
-use crate::run::audit_file::{AuditFile, Synced};
+use crate::run::audit_file::{AuditFile, Synced, line_hash};
+use crate::run::audit_remote::Remote;
 use crate::run::writer::WriterError;
 
 /// Most records that wait for the device, and most bytes of them. Half of it is for what must go on.
@@ -22,7 +27,7 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 /// How often a device that failed is tried again.
 const REVIVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Where audit records go.
+/// Where the server's own audit records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditTo {
     /// The file.
@@ -42,108 +47,241 @@ impl AuditTo {
     }
 }
 
+/// How a device is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By appending to a file.
+    File {
+        path: PathBuf,
+        ahead_bytes: u64,
+        mode: Option<u32>,
+    },
+    /// Not at all: its lines are dropped.
+    Discard,
+    /// By a thread.
+    Remote(Target),
+}
+
+impl Way {
+    /// The server's own device.
+    pub(super) fn own(to: AuditTo) -> Self {
+        Self::File {
+            path: to.path,
+            ahead_bytes: to.ahead_bytes,
+            mode: None,
+        }
+    }
+
+    /// A device that was enabled through the API.
+    pub(super) fn to(target: Target) -> Self {
+        match target {
+            Target::File { path, mode } => Self::File {
+                path: path.into(),
+                ahead_bytes: 0,
+                mode,
+            },
+            Target::Discard => Self::Discard,
+            target @ (Target::Socket { .. } | Target::Syslog { .. }) => Self::Remote(target),
+        }
+    }
+}
+
+/// The device itself, while it works.
+enum Sink {
+    File(AuditFile),
+    Discard,
+    Remote(Remote),
+}
+
 /// The audit chain's head.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     next: u64,
     previous: String,
 }
 
-/// The records that wait for the device, and the device.
+/// A record that is not yet durable on the device.
+struct Line {
+    number: u64,
+    text: Arc<[u8]>,
+    /// Whether it is in the store meanwhile.
+    is_stored: bool,
+}
+
+/// The records that wait for a device, and the device.
 pub(super) struct Outbox {
-    to: AuditTo,
-    device: Option<AuditFile>,
+    id: DeviceId,
+    name: String,
+    way: Way,
+    sink: Option<Sink>,
     head: Head,
-    /// Records that are committed and not yet durable on the device, oldest first.
-    waiting: VecDeque<(u64, Vec<u8>)>,
+    /// The head as it is stored.
+    head_stored: Option<Head>,
+    /// Oldest first.
+    waiting: VecDeque<Line>,
     waiting_bytes: usize,
-    /// How many of them are written to it.
+    /// How many of them were given to the device.
     written: usize,
     /// Numbers of records that are durable on the device and still in the store.
     trimmed: Vec<u64>,
+    /// Requests that it could not take while others could.
+    missed: u64,
     synced: Instant,
     tried: Instant,
 }
 
-fn head_at() -> Key {
-    Key::new(tables::WRITER, "audit-head")
-}
-
-/// Returns where a record waits in the store.
-pub(super) fn record_at(number: u64) -> Key {
-    Key::new(tables::AUDIT_OUTBOX, number.to_be_bytes())
-}
-
 impl Outbox {
-    /// Returns up to where the file is known to be durable, in bytes.
-    #[cfg(test)]
-    pub(super) fn length_durable(&self) -> u64 {
-        let device = self.device.as_ref();
-        device.map_or(0, AuditFile::length_durable)
-    }
-
-    /// Reads what waits, and gives it to the device.
-    pub(super) fn open(
-        to: AuditTo,
-        store: &dyn Store,
-        barrier: &Arc<Unsealed>,
-    ) -> Result<Self, WriterError> {
-        let device = match AuditFile::open(&to.path, to.ahead_bytes) {
-            Ok(device) => Some(device),
-            // It is tried again, and until then the records wait.
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => None,
-            Err(source) => {
-                let path = to.path;
-                return Err(WriterError::Audit { path, source });
-            }
-        };
-        let mut this = Self {
-            to,
-            device,
+    /// Makes the outbox of a device; nothing is opened yet. `name`: for the log.
+    pub(super) fn new(id: DeviceId, name: String, way: Way) -> Self {
+        Self {
+            id,
+            name,
+            way,
+            sink: None,
             head: Head::default(),
+            head_stored: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             written: 0,
             trimmed: Vec::new(),
+            missed: 0,
             synced: Instant::now(),
             tried: Instant::now(),
-        };
-        this.read(store, barrier)?;
-        this.flush();
-        this.sync();
-        Ok(this)
+        }
     }
 
-    fn read(&mut self, store: &dyn Store, barrier: &Arc<Unsealed>) -> Result<(), WriterError> {
-        let open = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
-        self.head = match open.get(&head_at())? {
-            Some(text) => serde_json::from_slice(text.expose())?,
-            None => Head::default(),
-        };
-        let all = KeyRange::prefix(tables::AUDIT_OUTBOX, "");
-        self.waiting.clear();
-        self.waiting_bytes = 0;
+    pub(super) fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    /// Reads what waits in the store, and opens the device. On a full disk it is tried again later.
+    pub(super) fn open(&mut self, store: &OpenSnapshot) -> Result<(), WriterError> {
+        self.read(store)?;
+        match self.open_sink() {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(source) => {
+                let path = match &self.way {
+                    Way::File { path, .. } => path.clone(),
+                    Way::Discard | Way::Remote(_) => PathBuf::new(),
+                };
+                return Err(WriterError::Audit { path, source });
+            }
+        }
+        self.flush();
+        self.sync();
+        Ok(())
+    }
+
+    fn open_sink(&mut self) -> io::Result<()> {
         self.written = 0;
-        self.trimmed.clear();
-        for (key, line) in open.range(&all, 2 * WAITING_MAX)? {
-            if let Some(number) = key.rest().first_chunk() {
-                self.push(u64::from_be_bytes(*number), line.expose().clone());
+        self.sink = Some(match &self.way {
+            Way::File {
+                path,
+                ahead_bytes,
+                mode,
+            } => Sink::File(AuditFile::open_as(path, *ahead_bytes, *mode)?),
+            Way::Discard => Sink::Discard,
+            Way::Remote(target) => {
+                let from = self.waiting.front().map_or(self.head.next, |it| it.number);
+                Sink::Remote(Remote::start(&self.name, target.clone(), from)?)
+            }
+        });
+        self.go_on_after_file();
+        Ok(())
+    }
+
+    /// Goes on where the file ends, if that is later than the store knows: what was only looked at is
+    /// known to the file alone.
+    fn go_on_after_file(&mut self) {
+        if let Some(Sink::File(file)) = &self.sink
+            && let Some((last, hash)) = file.tail()
+            && self.head.next <= last
+        {
+            self.head = Head {
+                next: last + 1,
+                previous: data_encoding::HEXLOWER.encode(&hash),
+            };
+        }
+    }
+
+    fn head_at(&self) -> Key {
+        if self.id == DeviceId::default() {
+            return Key::new(tables::WRITER, "audit-head");
+        }
+        let id = data_encoding::HEXLOWER.encode(&self.id.0);
+        Key::new(tables::WRITER, format!("audit-head/{id}"))
+    }
+
+    fn prefix(&self) -> Vec<u8> {
+        if self.id == DeviceId::default() {
+            return Vec::new();
+        }
+        self.id.0.to_vec()
+    }
+
+    /// Returns where a record waits in the store.
+    fn record_at(&self, number: u64) -> Key {
+        let mut at = self.prefix();
+        at.extend_from_slice(&number.to_be_bytes());
+        Key::new(tables::AUDIT_OUTBOX, at)
+    }
+
+    fn read(&mut self, store: &OpenSnapshot) -> Result<(), WriterError> {
+        self.head_stored = match store.get(&self.head_at())? {
+            Some(text) => Some(serde_json::from_slice(text.expose())?),
+            None => None,
+        };
+        self.head = self.head_stored.clone().unwrap_or_default();
+        let prefix = self.prefix();
+        let all = KeyRange::prefix(tables::AUDIT_OUTBOX, prefix.as_slice());
+        // Those of other devices may lie between the server's own: those have longer keys.
+        for (key, line) in store.range(&all, 16 * WAITING_MAX)? {
+            let number = key.rest().strip_prefix(prefix.as_slice());
+            if let Some(number) = number.and_then(|it| <[u8; 8]>::try_from(it).ok()) {
+                self.push(
+                    u64::from_be_bytes(number),
+                    line.expose().as_slice().into(),
+                    true,
+                );
             }
         }
         Ok(())
     }
 
     /// Begins again from what is committed: what was chained since is not.
-    pub(super) fn reload(&mut self, store: &dyn Store, barrier: &Arc<Unsealed>) {
-        if let Err(error) = self.read(store, barrier) {
-            tracing::error!(cause = ?error, "the audit outbox cannot be read");
-            self.device = None;
+    pub(super) fn reload(&mut self, store: &OpenSnapshot) {
+        self.clear();
+        if let Err(error) = self.read(store) {
+            tracing::error!(device = self.name, cause = ?error, "the audit outbox cannot be read");
+            return self.forget();
         }
+        if let Some(Sink::Remote(_)) = self.sink {
+            self.sink = None;
+        }
+        self.go_on_after_file();
     }
 
-    fn push(&mut self, number: u64, line: Vec<u8>) {
-        self.waiting_bytes += line.len();
-        self.waiting.push_back((number, line));
+    /// Lets go of all that was chained since the last commit, and of the device.
+    pub(super) fn forget(&mut self) {
+        self.sink = None;
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.written = 0;
+        self.trimmed.clear();
+    }
+
+    fn push(&mut self, number: u64, text: Arc<[u8]>, is_stored: bool) {
+        self.waiting_bytes += text.len();
+        self.waiting.push_back(Line {
+            number,
+            text,
+            is_stored,
+        });
     }
 
     /// Returns whether what has this need can be recorded.
@@ -154,76 +292,143 @@ impl Outbox {
         };
         match need {
             Need::Vital => below(1),
-            Need::Record | Need::Room => {
-                let is_taken = match &self.device {
+            Need::Glance | Need::Record | Need::Room => {
+                let is_taken = match &self.sink {
                     None => store_has_room,
-                    Some(device) => device
-                        .left()
-                        .is_none_or(|left| self.to.ahead_bytes / 4 < left),
+                    Some(Sink::Discard) => true,
+                    Some(Sink::Remote(remote)) => store_has_room || !remote.is_failing(),
+                    Some(Sink::File(file)) => match (file.left(), &self.way) {
+                        (None, _) => true,
+                        (Some(left), Way::File { ahead_bytes, .. }) => ahead_bytes / 4 < left,
+                        (Some(_), Way::Discard | Way::Remote(_)) => false,
+                    },
                 };
                 is_taken && below(2)
             }
         }
     }
 
-    /// Numbers a record, ties it to the one before, and lets it wait. Returns its number and text.
-    pub(super) fn chain(&mut self, mut record: Map<String, Value>) -> (u64, &[u8]) {
-        let number = self.head.next;
-        record.insert("seq".into(), number.into());
-        record.insert("prev".into(), self.head.previous.as_str().into());
-        let line = serde_json::to_vec(&record).expect("a record is plain JSON");
-        let hash = digest(&SHA256, &line);
-        self.head = Head {
-            next: number + 1,
-            previous: data_encoding::HEXLOWER.encode(hash.as_ref()),
-        };
-        self.push(number, line);
-        let line = self.waiting.back().expect("it was just pushed");
-        (number, &line.1)
+    /// Returns whether a record that is given to the device is safe from a crash of this program.
+    pub(super) fn is_prompt(&self) -> bool {
+        match &self.sink {
+            Some(Sink::Discard) => true,
+            Some(Sink::File(file)) => file.left().is_none() && self.written == self.waiting.len(),
+            None | Some(Sink::Remote(_)) => false,
+        }
     }
 
-    /// Returns where the head stands, and the head.
-    pub(super) fn head(&self) -> (Key, Vec<u8>) {
-        let text = serde_json::to_vec(&self.head).expect("the head is plain JSON");
-        (head_at(), text)
+    /// Notes that it could not take a request that others took.
+    pub(super) fn miss(&mut self) {
+        self.missed += 1;
+    }
+
+    /// Numbers records, ties each to the one before, and lets them wait.
+    pub(super) fn chain(&mut self, records: [&[u8]; 2]) {
+        if self.missed != 0 {
+            let gap = format!("{{\"type\":\"gap\",\"missed\":{}", self.missed);
+            self.missed = 0;
+            self.chain_one(gap.as_bytes());
+        }
+        for record in records {
+            self.chain_one(record);
+        }
+    }
+
+    fn chain_one(&mut self, record: &[u8]) {
+        let number = self.head.next;
+        let mut line = Vec::with_capacity(record.len() + 112);
+        line.extend_from_slice(record);
+        line.extend_from_slice(b",\"seq\":");
+        line.extend_from_slice(number.to_string().as_bytes());
+        line.extend_from_slice(b",\"prev\":\"");
+        line.extend_from_slice(self.head.previous.as_bytes());
+        line.extend_from_slice(b"\"}");
+        let hash = line_hash(&line);
+        self.head.next += 1;
+        self.head.previous.clear();
+        data_encoding::HEXLOWER.encode_append(&hash, &mut self.head.previous);
+        self.push(number, line.into(), false);
+    }
+
+    /// Returns what is to be stored along with the next commit: records that are durable nowhere, and
+    /// the head. It counts as stored from now on.
+    pub(super) fn take_unstored(&mut self) -> Vec<(Key, Arc<[u8]>)> {
+        let mut found = Vec::new();
+        let fresh = self.waiting.iter().rev().take_while(|it| !it.is_stored);
+        let from = self.waiting.len() - fresh.count();
+        for at in from..self.waiting.len() {
+            let line = &mut self.waiting[at];
+            line.is_stored = true;
+            let (number, text) = (line.number, Arc::clone(&line.text));
+            found.push((self.record_at(number), text));
+        }
+        if self.head_stored.as_ref() != Some(&self.head) {
+            let text = serde_json::to_vec(&self.head).expect("the head is plain JSON");
+            found.push((self.head_at(), text.into()));
+            self.head_stored = Some(self.head.clone());
+        }
+        found
     }
 
     /// Returns where the records stand that the device has for good.
     pub(super) fn take_trimmed(&mut self) -> Vec<Key> {
-        self.trimmed.drain(..).map(record_at).collect()
+        let numbers = std::mem::take(&mut self.trimmed);
+        numbers.into_iter().map(|it| self.record_at(it)).collect()
+    }
+
+    /// Returns all that the store holds for this device, which was disabled.
+    pub(super) fn leave(mut self) -> Vec<Key> {
+        self.flush();
+        self.sync();
+        let stored = self.waiting.iter().filter(|line| line.is_stored);
+        let numbers: Vec<_> = stored.map(|line| line.number).collect();
+        let mut keys = self.take_trimmed();
+        keys.extend(numbers.into_iter().map(|it| self.record_at(it)));
+        keys.push(self.head_at());
+        keys
     }
 
     /// Opens a device that failed, and gives it what it missed.
     pub(super) fn revive(&mut self) {
-        if self.device.is_some() || self.tried.elapsed() < REVIVE_EVERY {
+        if self.sink.is_some() || self.tried.elapsed() < REVIVE_EVERY {
             return;
         }
         self.tried = Instant::now();
-        self.written = 0;
-        self.device = AuditFile::open(&self.to.path, self.to.ahead_bytes).ok();
-        if self.device.is_some() {
-            tracing::info!("the audit device accepts records again");
+        if self.open_sink().is_ok() {
+            tracing::info!(device = self.name, "the audit device accepts records again");
             self.flush();
         }
     }
 
-    /// Writes what is committed to the device. What it does not take waits.
+    /// Gives the device what is committed. What it does not take waits.
     pub(super) fn flush(&mut self) {
-        let Some(device) = &mut self.device else {
-            return;
-        };
-        let had_room = device.left().is_none();
-        match device.append(self.waiting.iter().skip(self.written)) {
-            Ok(taken) => {
-                self.written += taken;
-                if had_room && device.left().is_some() {
-                    tracing::warn!(
-                        path = %self.to.path.display(),
-                        "the audit file's disk is full: what was allocated ahead is used"
-                    );
+        match &mut self.sink {
+            None => {}
+            Some(Sink::Discard) => self.written = self.waiting.len(),
+            Some(Sink::Remote(remote)) => {
+                for line in self.waiting.iter().skip(self.written) {
+                    if !remote.offer(line.number, Arc::clone(&line.text)) {
+                        break;
+                    }
+                    self.written += 1;
                 }
             }
-            Err(error) => self.failed(&error),
+            Some(Sink::File(file)) => {
+                let had_room = file.left().is_none();
+                let lines = self.waiting.iter().skip(self.written);
+                match file.append(lines.map(|line| (line.number, &*line.text))) {
+                    Ok(taken) => {
+                        self.written += taken;
+                        if had_room && file.left().is_some() {
+                            tracing::warn!(
+                                device = self.name,
+                                "the audit file's disk is full: what was allocated ahead is used"
+                            );
+                        }
+                    }
+                    Err(error) => self.failed(&error),
+                }
+            }
         }
     }
 
@@ -237,11 +442,13 @@ impl Outbox {
     /// A second has passed: looks after the device, though nothing was recorded.
     pub(super) fn tick(&mut self) {
         self.revive();
-        if let Some(device) = &mut self.device
-            && device.left().is_some()
+        if let Some(Sink::File(file)) = &mut self.sink
+            && file.left().is_some()
         {
-            match device.make_room() {
-                Ok(true) => tracing::info!("the audit file's disk has room again"),
+            match file.make_room() {
+                Ok(true) => {
+                    tracing::info!(device = self.name, "the audit file's disk has room again");
+                }
                 Ok(false) => {}
                 Err(error) => self.failed(&error),
             }
@@ -255,35 +462,51 @@ impl Outbox {
         self.synced = Instant::now();
         // What was lost with a deleted file is written to the next, which then is made durable.
         for _ in 0..2 {
-            let Some(device) = &mut self.device else {
-                return;
-            };
-            match device.sync() {
-                Ok(Synced::Kept | Synced::Moved) => {
-                    for (number, line) in self.waiting.drain(..self.written) {
-                        self.waiting_bytes -= line.len();
-                        self.trimmed.push(number);
+            let done = match &mut self.sink {
+                None => return,
+                Some(Sink::Discard) => self.written,
+                Some(Sink::Remote(remote)) => {
+                    let taken = remote.taken();
+                    self.waiting.partition_point(|line| line.number < taken)
+                }
+                Some(Sink::File(file)) => match file.sync() {
+                    Ok(Synced::Kept | Synced::Moved) => self.written,
+                    Ok(Synced::Lost) => {
+                        self.written = 0;
+                        self.flush();
+                        continue;
                     }
-                    self.written = 0;
-                    return;
+                    Err(error) => return self.failed(&error),
+                },
+            };
+            for line in self.waiting.drain(..done) {
+                self.waiting_bytes -= line.text.len();
+                if line.is_stored {
+                    self.trimmed.push(line.number);
                 }
-                Ok(Synced::Lost) => {
-                    self.written = 0;
-                    self.flush();
-                }
-                Err(error) => self.failed(&error),
             }
+            self.written -= done;
+            return;
         }
     }
 
-    fn failed(&mut self, error: &std::io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         tracing::warn!(
+            device = self.name,
             cause = %error,
-            path = %self.to.path.display(),
             "the audit device does not accept records: they wait in the store"
         );
-        self.device = None;
+        self.sink = None;
         self.written = 0;
         self.tried = Instant::now();
+    }
+
+    /// Returns up to where the file is known to be durable, in bytes.
+    #[cfg(test)]
+    pub(super) fn length_durable(&self) -> u64 {
+        match &self.sink {
+            Some(Sink::File(file)) => file.length_durable(),
+            None | Some(Sink::Discard | Sink::Remote(_)) => 0,
+        }
     }
 }

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use zeroize::Zeroize;
 
-use crate::core::audit::Hasher;
+use crate::core::audit::Audited;
+use crate::core::audit::devices::{self, Target};
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Caller, Context, ServerInfo, World};
 use crate::core::entropy::Entropy;
@@ -29,6 +30,8 @@ use crate::core::registry::Registry;
 use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::core::tend;
+use crate::run::audit_devices::{DeviceTable, Records};
+use crate::run::audit_remote;
 use crate::run::outbox::AuditTo;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
@@ -59,8 +62,8 @@ struct Inner {
     jobs: mpsc::Sender<Job>,
     /// The mounts, and at which revision they were read.
     mounts: Mutex<Option<(Revision, Arc<MountTable>)>>,
-    /// Hashes what the audit device records, if there is one.
-    hasher: Option<Hasher>,
+    /// The audit devices, and from which revision on they are.
+    devices: Mutex<Option<(Revision, Arc<DeviceTable>)>>,
     passwords: Semaphore,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
@@ -98,8 +101,6 @@ impl Plane {
             .name("control-writer".to_owned())
             .spawn(move || writer.run(taken))
             .expect("a thread can be made at start");
-        let device = server.audit.first();
-        let hasher = device.map(|device| Hasher::new(&barrier, &device.path));
         let plane = Self(Arc::new(Inner {
             store,
             barrier,
@@ -111,7 +112,7 @@ impl Plane {
             broken,
             jobs,
             mounts: Mutex::new(None),
-            hasher,
+            devices: Mutex::new(None),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
@@ -223,6 +224,49 @@ impl Plane {
         Ok(table)
     }
 
+    /// Makes the records of a request and its answer, for all audit devices; none if there are none.
+    fn record(
+        &self,
+        audited: &Audited,
+        request: &Request,
+        response: &Response,
+    ) -> Result<Option<Records>, Undone> {
+        let devices = self.devices().map_err(Undone::Refused)?;
+        if devices.is_empty() {
+            return Ok(None);
+        }
+        let answer = response.outcome.as_ref().ok();
+        Ok(Some(devices.record(audited, request, answer, self.now())))
+    }
+
+    /// Returns the audit devices as they are now.
+    fn devices(&self) -> Result<Arc<DeviceTable>, Refusal> {
+        let known = self
+            .0
+            .devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some((at, table)) = known
+            && self.0.store.unchanged(&devices::range(), at)
+        {
+            return Ok(table);
+        }
+        let snapshot = self.snapshot()?;
+        let mut draft = Draft::new(&snapshot, self.now(), Entropy::new(&seed()), &[]);
+        let others = devices::load(&mut draft)?;
+        let own = self.0.server.audit.first().map(|own| own.path.as_str());
+        let at = snapshot.revision();
+        let table = Arc::new(DeviceTable::new(at, &self.0.barrier, own, others));
+        let known = Some((at, Arc::clone(&table)));
+        *self
+            .0
+            .devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(table)
+    }
+
     fn snapshot(&self) -> Result<OpenSnapshot, Refusal> {
         let snapshot = self.0.store.snapshot().map_err(|error| {
             tracing::error!(cause = ?error, "the store cannot be read");
@@ -281,7 +325,7 @@ impl Plane {
                         break;
                     }
                 },
-                Outcome::Decided(decision) => match self.commit(*decision).await {
+                Outcome::Decided(decision) => match self.commit(request, *decision).await {
                     Ok(response) => return response,
                     Err(Undone::Again) => {}
                     Err(Undone::Refused(refusal)) => {
@@ -325,7 +369,7 @@ impl Plane {
         ))
     }
 
-    async fn commit(&self, decision: Decision) -> Result<Response, Undone> {
+    async fn commit(&self, request: &Request, decision: Decision) -> Result<Response, Undone> {
         let Decision {
             batch,
             audit,
@@ -336,8 +380,10 @@ impl Plane {
         if let Err(Refusal::Internal(cause)) = &response.outcome {
             tracing::error!(request = %response.request_id, %cause, "request failed");
         }
-        let audit = audit.zip(self.0.hasher.as_ref());
-        let audit = audit.map(|(audited, hasher)| audited.records(self.now(), hasher));
+        let audit = match audit {
+            Some(audited) => self.record(&audited, request, &response)?,
+            None => None,
+        };
         if !batch.ops.is_empty() || audit.is_some() {
             let batch = self.0.barrier.seal_batch(batch);
             self.write(batch, audit, need).await?;
@@ -351,7 +397,7 @@ impl Plane {
     async fn write(
         &self,
         batch: bastide_store::Batch,
-        audit: Option<[Map<String, Value>; 2]>,
+        audit: Option<Records>,
         need: Need,
     ) -> Result<Revision, Undone> {
         let refused = |why: &str| Undone::Refused(Refusal::Unavailable(why.to_owned()));
@@ -383,12 +429,16 @@ impl Plane {
     }
 
     async fn work(&self, work: Work) -> Result<WorkResult, Refusal> {
+        if let Work::AuditDevice { target } = work {
+            return probe(target).await;
+        }
         let busy = || Refusal::Unavailable("too many logins wait".to_owned());
         let _place = self.0.waiting.try_acquire().map_err(|_| busy())?;
         let _turn = self.0.passwords.acquire().await.map_err(|_| busy())?;
         let result = tokio::task::spawn_blocking(move || match work {
             Work::Password { password, salt } => Ok(password_key(&password, &salt)),
             Work::RsaKey { bits } => rsa_key(bits),
+            Work::AuditDevice { .. } => Err(Refusal::Internal("no work of the pool".to_owned())),
         });
         let key = result
             .await
@@ -474,6 +524,14 @@ fn seed() -> Secret<[u8; 32]> {
     let seed = Secret::new(bytes);
     bytes.zeroize();
     seed
+}
+
+/// Finds out whether an audit device takes lines.
+async fn probe(target: Target) -> Result<WorkResult, Refusal> {
+    let probed = tokio::task::spawn_blocking(move || audit_remote::probe(&target)).await;
+    let probed = probed.map_err(|error| Refusal::Internal(error.to_string()))?;
+    let trouble = probed.err().unwrap_or_default();
+    Ok(WorkResult(Secret::new(trouble.into_bytes())))
 }
 
 /// Draws a request's id.

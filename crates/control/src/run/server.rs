@@ -200,6 +200,7 @@ pub(crate) fn on_open_store(
                 file: file.path.display().to_string(),
             })
             .collect(),
+        audit_by_api: false,
         started: now(),
     };
     Server::on(store, barrier, registry, info, config.audit.clone())

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bastide_api::{Revision, UnixTime};
+use bastide_api::{Revision, Secret, UnixTime};
 use bastide_linux::clock::Clock;
 use bastide_store::{Batch, Key, Op, OpenSnapshot, Store, StoreError, Unsealed};
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::core::audit::devices;
+use crate::core::draft::Draft;
+use crate::core::entropy::Entropy;
 use crate::core::need::Need;
 use crate::core::tables;
-use crate::run::outbox::{AuditTo, Outbox, record_at};
+use crate::run::audit_devices::{Outboxes, Records};
+use crate::run::outbox::{AuditTo, Outbox};
 
 /// Most requests of one commit.
 const GROUP_MAX: usize = 512;
@@ -34,7 +37,7 @@ pub enum Job {
         /// Sealed.
         batch: Batch,
         /// The records of request and response, hashed.
-        audit: Option<[Map<String, Value>; 2]>,
+        audit: Option<Records>,
         /// What it needs of the disk.
         need: Need,
         /// Where the answer goes.
@@ -110,12 +113,26 @@ pub enum WriterError {
     },
 }
 
+/// A decision to be committed.
+struct Write {
+    batch: Batch,
+    audit: Option<Records>,
+    need: Need,
+    done: oneshot::Sender<Result<Revision, WriteError>>,
+}
+
+/// Where each answer goes.
+type Answers = Vec<(
+    oneshot::Sender<Result<Revision, WriteError>>,
+    Result<Revision, WriteError>,
+)>;
+
 /// The writer's state, owned by its thread.
 pub struct Writer {
     store: Arc<dyn Store>,
     barrier: Arc<Unsealed>,
     commits: watch::Sender<Revision>,
-    audit: Option<Outbox>,
+    audit: Outboxes,
     clock: Clock,
     /// How often the audit file is made durable and the outbox trimmed.
     sync_every: Duration,
@@ -151,10 +168,15 @@ impl Writer {
         commits: watch::Sender<Revision>,
         broken: watch::Sender<bool>,
     ) -> Result<Self, WriterError> {
-        let audit = match audit {
-            None => None,
-            Some(to) => Some(Outbox::open(to, &*store, &barrier)?),
-        };
+        let open = OpenSnapshot::new(store.snapshot()?, Arc::clone(&barrier));
+        let nothing = Entropy::new(&Secret::new([0; 32]));
+        let mut draft = Draft::new(&open, clock.now(), nothing, &[]);
+        let others = devices::load(&mut draft).unwrap_or_else(|refusal| {
+            tracing::error!(cause = %refusal, "the audit devices cannot be read");
+            Vec::new()
+        });
+        drop(draft);
+        let audit = Outboxes::open(audit, &others, &open)?;
         Ok(Self {
             store,
             barrier,
@@ -186,29 +208,28 @@ impl Writer {
                 break;
             }
         }
-        if let Some(audit) = &mut self.audit {
-            audit.flush();
-            audit.sync();
-        }
+        self.audit.all(|outbox| {
+            outbox.flush();
+            outbox.sync();
+        });
     }
 
     /// Returns up to where the audit file is known to be durable, in bytes.
     #[cfg(test)]
     fn audit_durable(&self) -> u64 {
-        self.audit.as_ref().map_or(0, Outbox::length_durable)
+        self.audit.length_durable()
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        if let Some(audit) = &mut self.audit {
-            audit.revive();
-        }
+        self.audit.all(Outbox::revive);
         let mut answers = Vec::with_capacity(group.len());
         match self.apply(group, &mut answers) {
             Ok(revision) => {
-                if let Some(audit) = &mut self.audit {
-                    audit.flush();
-                    audit.sync_if_due(self.sync_every);
-                }
+                let every = self.sync_every;
+                self.audit.all(|outbox| {
+                    outbox.flush();
+                    outbox.sync_if_due(every);
+                });
                 self.commits
                     .send_if_modified(|at| std::mem::replace(at, revision) != revision);
                 for (done, result) in answers {
@@ -220,8 +241,12 @@ impl Writer {
                     tracing::error!(cause = ?error, "the store does not accept writes");
                 }
                 // What was chained on is not committed: begin again from what is.
-                if let Some(audit) = &mut self.audit {
-                    audit.reload(&*self.store, &self.barrier);
+                match self.open_store() {
+                    Ok(open) => self.audit.all(|outbox| outbox.reload(&open)),
+                    Err(error) => {
+                        tracing::error!(cause = ?error, "the store cannot be read");
+                        self.audit.all(Outbox::forget);
+                    }
                 }
                 for (done, _) in answers {
                     let _ = done.send(Err(WriteError::Store));
@@ -230,15 +255,40 @@ impl Writer {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "a list of where each answer goes")]
-    fn apply(
-        &mut self,
-        group: Vec<Job>,
-        answers: &mut Vec<(
-            oneshot::Sender<Result<Revision, WriteError>>,
-            Result<Revision, WriteError>,
-        )>,
-    ) -> Result<Revision, StoreError> {
+    fn open_store(&self) -> Result<OpenSnapshot, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.barrier)))
+    }
+
+    /// Returns whether none of these needs a commit: they were only looked at, and their records are
+    /// safe once the devices have them.
+    fn are_glances(&self, writes: &[Write]) -> bool {
+        let is_glance = |write: &Write| {
+            write.need == Need::Glance
+                && write.batch.ops.is_empty()
+                && write.batch.compares.is_empty()
+        };
+        writes.iter().all(is_glance) && self.audit.are_prompt()
+    }
+
+    /// Records what was only looked at.
+    fn glance(&mut self, writes: Vec<Write>, answers: &mut Answers) -> Revision {
+        let (revision, has_room) = (self.store.revision(), self.store.has_room());
+        for write in writes {
+            let result = match &write.audit {
+                Some(records) if self.audit.accept(write.need, has_room) => {
+                    self.audit.chain(records, write.need, has_room);
+                    Ok(revision)
+                }
+                Some(_) => Err(WriteError::Audit),
+                None => Ok(revision),
+            };
+            answers.push((write.done, result));
+        }
+        revision
+    }
+
+    fn apply(&mut self, group: Vec<Job>, answers: &mut Answers) -> Result<Revision, StoreError> {
         let (mut ticked, mut reopens) = (false, false);
         let mut writes = Vec::with_capacity(group.len());
         for job in group {
@@ -251,10 +301,25 @@ impl Writer {
                     audit,
                     need,
                     done,
-                } => writes.push((batch, audit, need, done)),
+                } => writes.push(Write {
+                    batch,
+                    audit,
+                    need,
+                    done,
+                }),
             }
         }
         let store = Arc::clone(&self.store);
+        if let Some(records) = writes.iter().rev().find_map(|write| write.audit.as_ref()) {
+            let snapshot = || {
+                let snapshot = store.snapshot()?;
+                Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.barrier)))
+            };
+            self.audit.follow(records, snapshot)?;
+        }
+        if !ticked && !reopens && !writes.is_empty() && self.are_glances(&writes) {
+            return Ok(self.glance(writes, answers));
+        }
         let mut own = self.housekeeping(ticked, reopens, !writes.is_empty());
         if writes.is_empty() && own.ops.is_empty() {
             return Ok(store.revision());
@@ -266,18 +331,23 @@ impl Writer {
                 answers.extend(
                     writes
                         .into_iter()
-                        .map(|(.., done)| (done, Err(WriteError::Store))),
+                        .map(|write| (write.done, Err(WriteError::Store))),
                 );
                 return Err(error);
             }
         };
         let mut failed = None;
         let has_room = store.has_room();
-        for (batch, audit, need, done) in writes {
-            let accepts = |device: &Outbox| device.accepts(need, has_room);
+        for write in writes {
+            let Write {
+                batch,
+                audit,
+                need,
+                done,
+            } = write;
             let result = if need == Need::Room && !has_room {
                 Err(WriteError::Room)
-            } else if audit.is_some() && !self.audit.as_ref().is_none_or(accepts) {
+            } else if audit.is_some() && !self.audit.accept(need, has_room) {
                 Err(WriteError::Audit)
             } else if failed.is_some() {
                 Err(WriteError::Store)
@@ -292,22 +362,17 @@ impl Writer {
                 }
             };
             if result.is_ok()
-                && let (Some(records), Some(device)) = (audit, &mut self.audit)
+                && let Some(records) = &audit
             {
-                for record in records {
-                    let (number, line) = device.chain(record);
-                    let key = record_at(number);
-                    let sealed = self.barrier.seal(&key, line);
-                    own.ops.push(Op::Put(key, sealed));
-                }
+                self.audit.chain(records, need, has_room);
             }
             answers.push((done, result));
         }
         if let Some(error) = failed {
             return Err(error);
         }
-        if let Some(device) = &self.audit {
-            let (key, text) = device.head();
+        // What was only looked at before goes along: what is durable never has a gap.
+        for (key, text) in self.audit.take_unstored() {
             let sealed = self.barrier.seal(&key, &text);
             own.ops.push(Op::Put(key, sealed));
         }
@@ -325,13 +390,10 @@ impl Writer {
         if ticked && !self.store.has_room() && self.store.make_room() {
             tracing::info!("the store's disk has room again");
         }
-        if let Some(audit) = &mut self.audit {
-            if ticked || reopens {
-                audit.tick();
-            }
-            own.ops
-                .extend(audit.take_trimmed().into_iter().map(Op::Delete));
+        if ticked || reopens {
+            self.audit.all(Outbox::tick);
         }
+        self.audit.trim(&mut own);
         let is_due = self
             .time_written
             .is_none_or(|at| TIME_EVERY <= at.elapsed());

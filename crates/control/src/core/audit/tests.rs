@@ -14,11 +14,7 @@ fn records(
     let request = Trial::request(who, operation, path, data);
     let decided = trial.decide(&request);
     let hasher = Hasher::new(trial.barrier(), "file/");
-    decided
-        .audit
-        .unwrap()
-        .records(trial.now, &hasher)
-        .map(Value::Object)
+    decided.records(&request, &Recorder::usual(hasher))
 }
 
 #[test]
@@ -61,8 +57,9 @@ fn a_token_that_is_made_is_hashed_in_the_record() {
         .unwrap();
     let token = made["client_token"].as_str().unwrap().to_owned();
     let hasher = Hasher::new(trial.barrier(), "file/");
-    let [_, answered] = decided.audit.unwrap().records(trial.now, &hasher);
-    let line = Value::Object(answered).to_string();
+    let recorder = Recorder::usual(Hasher::new(trial.barrier(), "file/"));
+    let [_, answered] = decided.records(&request, &recorder);
+    let line = answered.to_string();
     assert!(!line.contains(&token) && line.contains(&hasher.hash(&token)));
 }
 

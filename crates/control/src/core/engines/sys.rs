@@ -7,6 +7,7 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
 
+mod audit;
 mod capabilities;
 mod leases;
 mod mounts;
@@ -80,7 +81,7 @@ impl Engine for Sys {
                     ..,
                 ],
             ) => leases::decide(ctx, call, &segments),
-            (_, ["audit" | "audit-hash", ..]) => audit(ctx, call, &segments),
+            (_, ["audit" | "audit-hash", ..]) => audit::decide(ctx, call, &segments),
             (
                 _,
                 [
@@ -151,45 +152,4 @@ fn leader() -> Answer {
         "performance_standby": false,
         "performance_standby_last_remote_wal": 0,
     }))
-}
-
-/// Lists audit devices and hashes texts as they do. Devices come from the server's configuration: a
-/// device made through the API is a file written where an operator says, as whoever runs the server.
-fn audit(ctx: &mut Context<'_, '_>, call: &Call<'_>, segments: &[&str]) -> Result<Answer, Refusal> {
-    let devices = &ctx.world.server.audit;
-    match (call.operation, segments) {
-        (Operation::Read | Operation::List, ["audit"]) => {
-            let shown: serde_json::Map<_, _> = devices
-                .iter()
-                .map(|device| {
-                    let info = json!({
-                        "type": "file",
-                        "description": "",
-                        "options": { "file_path": device.file },
-                        "local": false,
-                        "path": device.path,
-                    });
-                    (device.path.clone(), info)
-                })
-                .collect();
-            Ok(Answer::data(shown))
-        }
-        (Operation::Update, ["audit-hash", name]) => {
-            let path = format!("{name}/");
-            let device = devices
-                .iter()
-                .find(|device| device.path == path)
-                .ok_or_else(|| Refusal::invalid(format!("unknown audit backend {path:?}")))?;
-            let input = call.fields().text("input")?;
-            let input =
-                input.ok_or_else(|| Refusal::invalid("the \"input\" parameter is empty"))?;
-            let hasher =
-                crate::core::audit::Hasher::new(ctx.draft.source().barrier(), &device.path);
-            Ok(Answer::json(json!({ "hash": hasher.hash(&input) })))
-        }
-        (Operation::Update | Operation::Delete, ["audit", _]) => Err(Refusal::invalid(
-            "cannot change audit devices via API; use the server's configuration",
-        )),
-        _ => Err(Refusal::UnsupportedOperation),
-    }
 }

@@ -2,6 +2,7 @@ use bastide_api::NodeId;
 use serde_json::json;
 
 use super::*;
+use crate::core::audit::{Hasher, Recorder};
 use crate::core::request::Operation::{Create, Delete, List, Read, Update};
 use crate::core::trial::{As, Trial, text};
 
@@ -304,8 +305,8 @@ fn what_is_only_created_says_so_in_its_record() {
     let mut trial = Trial::new();
     let request = Trial::request(As::Root, Update, "secret/data/x", json!({ "data": {} }));
     let decided = trial.decide(&request);
-    let hasher = audit::Hasher::new(trial.barrier(), "file/");
-    let [asked, _] = decided.audit.unwrap().records(trial.now, &hasher);
+    let hasher = Hasher::new(trial.barrier(), "file/");
+    let [asked, _] = decided.records(&request, &Recorder::usual(hasher));
     assert_eq!(asked["request"]["operation"], json!(Create.as_str()));
 }
 

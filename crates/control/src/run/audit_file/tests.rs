@@ -1,7 +1,18 @@
 use super::*;
 
-fn line(number: u64) -> (u64, Vec<u8>) {
-    (number, format!("{{\"seq\":{number}}}").into_bytes())
+fn lines(numbers: &[u64]) -> Vec<(u64, &'static [u8])> {
+    const LINES: [&[u8]; 6] = [
+        b"{\"seq\":0}",
+        b"{\"seq\":1}",
+        b"{\"seq\":2}",
+        b"{\"seq\":3}",
+        b"{\"seq\":4}",
+        b"{\"seq\":5}",
+    ];
+    numbers
+        .iter()
+        .map(|&number| (number, LINES[usize::try_from(number).unwrap()]))
+        .collect()
 }
 
 fn open(path: &Path) -> AuditFile {
@@ -17,11 +28,11 @@ fn lines_are_appended_once_and_only_their_owner_may_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     let mut file = open(&path);
-    file.append(&[line(0), line(1)]).unwrap();
-    assert_eq!(file.append(&[line(1), line(2)]).unwrap(), 2);
+    file.append(lines(&[0, 1])).unwrap();
+    assert_eq!(file.append(lines(&[1, 2])).unwrap(), 2);
     assert_eq!(file.sync().unwrap(), Synced::Kept);
     let mut again = open(&path);
-    again.append(&[line(2), line(3)]).unwrap();
+    again.append(lines(&[2, 3])).unwrap();
     assert_eq!(
         text(&path),
         "{\"seq\":0}\n{\"seq\":1}\n{\"seq\":2}\n{\"seq\":3}\n"
@@ -35,7 +46,7 @@ fn a_line_that_a_crash_cut_is_taken_back() {
     let path = folder.path().join("audit.log");
     std::fs::write(&path, "{\"seq\":4}\n{\"seq\":5,\"ha").unwrap();
     let mut file = open(&path);
-    file.append(&[line(4), line(5)]).unwrap();
+    file.append(lines(&[4, 5])).unwrap();
     assert_eq!(text(&path), "{\"seq\":4}\n{\"seq\":5}\n");
 }
 
@@ -45,12 +56,12 @@ fn a_file_that_was_moved_away_is_made_anew_and_keeps_what_it_had() {
     let path = folder.path().join("audit.log");
     let rotated = folder.path().join("audit.log.1");
     let mut file = open(&path);
-    file.append(&[line(0)]).unwrap();
+    file.append(lines(&[0])).unwrap();
     std::fs::rename(&path, &rotated).unwrap();
     // What comes before it is noticed goes to the old file, and is not lost with it.
-    file.append(&[line(1)]).unwrap();
+    file.append(lines(&[1])).unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Moved);
-    file.append(&[line(0), line(1), line(2)]).unwrap();
+    file.append(lines(&[0, 1, 2])).unwrap();
     assert_eq!(text(&rotated), "{\"seq\":0}\n{\"seq\":1}\n");
     assert_eq!(text(&path), "{\"seq\":2}\n");
     let blocks = std::fs::metadata(&rotated).unwrap().blocks();
@@ -62,13 +73,13 @@ fn what_was_not_durable_in_a_deleted_file_is_to_be_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     let mut file = open(&path);
-    file.append(&[line(0), line(1)]).unwrap();
+    file.append(lines(&[0, 1])).unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Kept);
-    file.append(&[line(2)]).unwrap();
+    file.append(lines(&[2])).unwrap();
     std::fs::remove_file(&path).unwrap();
-    file.append(&[line(3)]).unwrap();
+    file.append(lines(&[3])).unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Lost);
-    file.append(&[line(1), line(2), line(3)]).unwrap();
+    file.append(lines(&[1, 2, 3])).unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Kept);
     assert_eq!(text(&path), "{\"seq\":2}\n{\"seq\":3}\n");
 }
@@ -78,13 +89,13 @@ fn what_was_not_durable_in_a_file_that_was_cut_is_to_be_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     let mut file = open(&path);
-    file.append(&[line(0)]).unwrap();
+    file.append(lines(&[0])).unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Kept);
-    file.append(&[line(1)]).unwrap();
+    file.append(lines(&[1])).unwrap();
     // As `copytruncate` does it.
     std::fs::write(&path, "").unwrap();
     assert_eq!(file.sync().unwrap(), Synced::Lost);
-    file.append(&[line(1), line(2)]).unwrap();
+    file.append(lines(&[1, 2])).unwrap();
     assert_eq!(text(&path), "{\"seq\":1}\n{\"seq\":2}\n");
 }
 

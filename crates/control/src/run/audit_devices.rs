@@ -1,0 +1,224 @@
+//! All audit devices: how they record, as requests see it, and their outboxes, as the writer does.
+//!
+//! A request is done only if one device at least takes its records. One that does not take them, or
+//! hangs, holds up nothing: its records wait in the store up to a bound, and beyond it a gap is
+//! counted, which its log tells once it goes on.
+
+use std::sync::Arc;
+
+use bastide_api::Revision;
+use bastide_store::{Batch, Key, OpenSnapshot, Unsealed};
+
+use crate::core::audit::devices::{Device, DeviceId};
+use crate::core::audit::{Audited, Hasher, Lines, Recorder};
+use crate::core::need::Need;
+use crate::core::pipeline::Envelope;
+use crate::core::request::Request;
+use crate::run::outbox::{AuditTo, Outbox, Way};
+use crate::run::writer::WriterError;
+
+/// The devices at one revision, and how each records.
+pub struct DeviceTable {
+    revision: Revision,
+    own: Option<Recorder>,
+    others: Vec<(Arc<Device>, Recorder)>,
+}
+
+impl DeviceTable {
+    /// Makes the table of a revision. `own`: what the hashes of the server's own device are salted
+    /// with, if it has one.
+    pub(super) fn new(
+        revision: Revision,
+        barrier: &Unsealed,
+        own: Option<&str>,
+        others: Vec<Arc<Device>>,
+    ) -> Self {
+        Self {
+            revision,
+            own: own.map(|salt| Recorder::usual(Hasher::new(barrier, salt))),
+            others: others
+                .into_iter()
+                .map(|device| {
+                    let recorder = device.recorder(barrier);
+                    (device, recorder)
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether nothing is recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_none() && self.others.is_empty()
+    }
+
+    /// Records a request and its answer for each device.
+    pub(super) fn record(
+        self: &Arc<Self>,
+        about: &Audited,
+        request: &Request,
+        answer: Option<&Envelope>,
+        now: bastide_api::UnixTime,
+    ) -> Records {
+        let own = self.own.iter().map(|it| (DeviceId::default(), it));
+        let others = self.others.iter().map(|(device, it)| (device.id, it));
+        let lines = own
+            .chain(others)
+            .map(|(id, recorder)| (id, recorder.lines(about, request, answer, now)));
+        Records {
+            table: Some(Arc::clone(self)),
+            lines: lines.collect(),
+        }
+    }
+}
+
+/// The records of one request, for each device.
+pub struct Records {
+    table: Option<Arc<DeviceTable>>,
+    lines: Vec<(DeviceId, Lines)>,
+}
+
+impl Records {
+    /// Records for the server's own device alone.
+    #[cfg(test)]
+    pub(super) fn own(lines: Lines) -> Self {
+        Self {
+            table: None,
+            lines: vec![(DeviceId::default(), lines)],
+        }
+    }
+}
+
+/// The outboxes of all devices.
+pub(super) struct Outboxes {
+    each: Vec<Outbox>,
+    revision: Revision,
+    /// What devices that were disabled left in the store.
+    left: Vec<Key>,
+}
+
+impl Outboxes {
+    /// Opens the server's own device, and those that were enabled at a snapshot. That one of these
+    /// does not work is no reason not to start.
+    pub(super) fn open(
+        own: Option<AuditTo>,
+        others: &[Arc<Device>],
+        store: &OpenSnapshot,
+    ) -> Result<Self, WriterError> {
+        let mut this = Self {
+            each: Vec::new(),
+            revision: store.revision(),
+            left: Vec::new(),
+        };
+        if let Some(to) = own {
+            let name = to.path.display().to_string();
+            let mut outbox = Outbox::new(DeviceId::default(), name, Way::own(to));
+            outbox.open(store)?;
+            this.each.push(outbox);
+        }
+        for device in others {
+            this.add(device, store);
+        }
+        Ok(this)
+    }
+
+    fn add(&mut self, device: &Device, store: &OpenSnapshot) {
+        let Ok(target) = device.target() else {
+            tracing::error!(
+                device = device.path,
+                "the audit device's options are not valid"
+            );
+            return;
+        };
+        let mut outbox = Outbox::new(device.id, device.path.clone(), Way::to(target));
+        if let Err(error) = outbox.open(store) {
+            tracing::warn!(device = device.path, cause = ?error, "the audit device cannot be used");
+        }
+        self.each.push(outbox);
+    }
+
+    /// Opens and closes devices as the table of a request says, if that is newer.
+    pub(super) fn follow(
+        &mut self,
+        records: &Records,
+        store: impl FnOnce() -> Result<OpenSnapshot, bastide_store::StoreError>,
+    ) -> Result<(), bastide_store::StoreError> {
+        let Some(table) = &records.table else {
+            return Ok(());
+        };
+        if table.revision <= self.revision {
+            return Ok(());
+        }
+        let known = |id: DeviceId| table.others.iter().any(|(device, _)| device.id == id);
+        let is_over = |outbox: &Outbox| outbox.id() != DeviceId::default() && !known(outbox.id());
+        for outbox in self.each.extract_if(.., |outbox| is_over(outbox)) {
+            self.left.extend(outbox.leave());
+        }
+        let fresh: Vec<_> = table
+            .others
+            .iter()
+            .filter(|(device, _)| !self.each.iter().any(|it| it.id() == device.id))
+            .map(|(device, _)| Arc::clone(device))
+            .collect();
+        if !fresh.is_empty() {
+            let store = store()?;
+            for device in fresh {
+                self.add(&device, &store);
+            }
+        }
+        self.revision = table.revision;
+        Ok(())
+    }
+
+    /// Returns whether any device takes records with this need.
+    pub(super) fn accept(&self, need: Need, store_has_room: bool) -> bool {
+        self.each.is_empty()
+            || self
+                .each
+                .iter()
+                .any(|outbox| outbox.accepts(need, store_has_room))
+    }
+
+    /// Returns whether what is given to the devices is safe from a crash of this program.
+    pub(super) fn are_prompt(&self) -> bool {
+        self.each.iter().all(Outbox::is_prompt)
+    }
+
+    /// Chains the records of a request, for each device that takes them.
+    pub(super) fn chain(&mut self, records: &Records, need: Need, store_has_room: bool) {
+        for outbox in &mut self.each {
+            let lines = records.lines.iter().find(|(id, _)| *id == outbox.id());
+            let Some((_, lines)) = lines else {
+                continue;
+            };
+            if outbox.accepts(need, store_has_room) {
+                outbox.chain(lines.each());
+            } else {
+                outbox.miss();
+            }
+        }
+    }
+
+    /// Returns what is to be stored with the next commit.
+    pub(super) fn take_unstored(&mut self) -> Vec<(Key, Arc<[u8]>)> {
+        let each = self.each.iter_mut();
+        each.flat_map(Outbox::take_unstored).collect()
+    }
+
+    /// Adds what the store may forget.
+    pub(super) fn trim(&mut self, batch: &mut Batch) {
+        let trimmed = self.each.iter_mut().flat_map(Outbox::take_trimmed);
+        let gone = trimmed.chain(self.left.drain(..));
+        batch.ops.extend(gone.map(bastide_store::Op::Delete));
+    }
+
+    /// Calls `work` on each.
+    pub(super) fn all(&mut self, work: impl FnMut(&mut Outbox)) {
+        self.each.iter_mut().for_each(work);
+    }
+
+    /// Returns up to where the server's own file is known to be durable, in bytes.
+    #[cfg(test)]
+    pub(super) fn length_durable(&self) -> u64 {
+        self.each.first().map_or(0, Outbox::length_durable)
+    }
+}
