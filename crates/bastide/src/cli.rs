@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bastide_api::{ClusterName, NodeName, ServiceName, SiteName, StackName, Tag, TicketId};
+use bastide_control::core::config::Compat;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
+
+use crate::verbs::standalone;
 
 /// Turns Linux machines anywhere into one secured container cluster.
 #[derive(Debug, Parser)]
@@ -78,7 +81,8 @@ impl Verb {
     /// trouble.
     pub fn log_default(&self) -> &'static str {
         match self {
-            Self::Server(_) | Self::Agent(_) => "info",
+            Self::Server(server) => standalone::log_level(&server.config).unwrap_or("info"),
+            Self::Agent(_) => "info",
             _ => "warn",
         }
     }
@@ -534,6 +538,12 @@ pub struct Server {
     /// The server's own folder
     #[arg(long, default_value = crate::paths::SERVER)]
     pub state: PathBuf,
+    /// Serve the API alone, as these files (HCL or JSON, in Vault's words; a folder: all in it) say
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "bootstrap", "handover"])]
+    pub config: Vec<PathBuf>,
+    /// Whose defaults hold where the configuration does not say
+    #[arg(skip)]
+    pub compat: Option<Compat>,
     /// Begin a cluster with what standard input says, print what follows from it, and end
     #[arg(long, hide = true)]
     pub bootstrap: bool,

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alias;
 mod cli;
 mod demo;
 mod exit;
@@ -23,7 +24,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     #[cfg(feature = "clock-shift")]
     obey_test_clock();
-    let cli = cli::Cli::parse();
+    let cli = match alias::called() {
+        None => cli::Cli::parse(),
+        Some(alias::Meant::Verb(cli)) => *cli,
+        Some(alias::Meant::Said(code)) => return code,
+    };
     output::start_log(cli.verb.log_default());
     if aws_lc_rs_provider().is_err() {
         // Only possible when a second provider was installed before: both are the same one.

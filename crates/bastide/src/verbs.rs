@@ -19,6 +19,7 @@ mod sealing;
 mod serve;
 mod services;
 mod session;
+pub mod standalone;
 mod status;
 mod ticket;
 mod units;

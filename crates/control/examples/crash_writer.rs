@@ -36,10 +36,12 @@ const TICKETS: usize = 4;
 async fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_default());
     let config = ServerConfig {
-        data: folder.join("server"),
-        seal: SealKey::File(folder.join("seal.key")),
         audit: Some(AuditTo::file(folder.join("audit.log"))),
         cluster_name: "crash".to_owned(),
+        ..ServerConfig::in_folder(
+            folder.join("server"),
+            SealKey::File(folder.join("seal.key")),
+        )
     };
     let cluster = ClusterId::from_bytes([3; 16]);
     let (mut server, _) = Server::start(&config, cluster, Registry::built_in())?;

@@ -16,6 +16,7 @@
 mod authority;
 #[cfg(any(test, bastide_fuzz))]
 mod fixture;
+mod foreign;
 #[cfg(any(test, bastide_fuzz))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -27,6 +28,7 @@ mod view;
 pub mod x509;
 
 pub use authority::{Authority, AuthorityError, Issued, Validity};
+pub use foreign::public_key_of;
 pub use identity::{Identity, IdentityError, certificate_chain};
 pub use peer::{
     Claim, PeerError, PeerIdentity, Role, Roots, RootsError, certificate_begin,

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Agent, Server, Up};
 use crate::exit::{Exit, Failure};
 use crate::notify::Notifier;
-use crate::verbs::{ending, services};
+use crate::verbs::{ending, services, standalone};
 use crate::{output, paths};
 
 /// How long a folder may still be held by a daemon that is ending.
@@ -110,7 +110,7 @@ fn delete_handover_file() {
 }
 
 /// Runs a daemon; a signal to end cancels `stop` and waits for it.
-async fn until_told_to_end<T>(
+pub(super) async fn until_told_to_end<T>(
     daemon: impl Future<Output = T>,
     stop: CancellationToken,
     notifier: &Notifier,
@@ -129,7 +129,7 @@ async fn until_told_to_end<T>(
 }
 
 /// Tells the service manager that this process still runs its tasks, until dropped.
-async fn keep_alive(notifier: &Notifier) -> std::convert::Infallible {
+pub(super) async fn keep_alive(notifier: &Notifier) -> std::convert::Infallible {
     let Some(every) = notifier.every() else {
         return std::future::pending().await;
     };
@@ -283,6 +283,9 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     if arguments.dev {
         return dev(arguments).await;
     }
+    if !arguments.config.is_empty() {
+        return standalone::run(arguments).await;
+    }
     if arguments.bootstrap {
         return begin(&arguments).await;
     }
@@ -418,14 +421,13 @@ async fn begin(arguments: &Server) -> anyhow::Result<()> {
 fn config(arguments: &Server, seal: SealKey, cluster_name: String) -> ServerConfig {
     let audit = Some(AuditTo::file(arguments.state.join("audit.log")));
     ServerConfig {
-        data: arguments.state.clone(),
-        seal,
         audit,
         cluster_name,
+        ..ServerConfig::in_folder(&arguments.state, seal)
     }
 }
 
-fn fresh_cluster_id() -> anyhow::Result<ClusterId> {
+pub(super) fn fresh_cluster_id() -> anyhow::Result<ClusterId> {
     let mut id = [0; 16];
     aws_lc_rs::rand::fill(&mut id).context("the system's random source does not answer")?;
     Ok(ClusterId::from_bytes(id))

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::core::config::{Compat, Ttls};
 use crate::core::draft::{Draft, RANGE_KEYS_MAX, key};
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
@@ -212,7 +213,7 @@ pub struct World<'w> {
 /// What the server tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
-    /// The version of Vault's API that it speaks, such as `1.18.3`.
+    /// The version of Vault's API that it speaks, such as `1.21.4`.
     pub version: String,
     /// The cluster's name.
     pub cluster_name: String,
@@ -228,6 +229,10 @@ pub struct ServerInfo {
     pub audit_by_api: bool,
     /// When it started, in UTC.
     pub started: UnixTime,
+    /// Whose defaults hold towards clients.
+    pub compat: Compat,
+    /// How long things live where nothing else is said.
+    pub ttls: Ttls,
 }
 
 /// Where audit records go.

@@ -17,6 +17,7 @@
 pub mod audit;
 pub mod auth;
 pub mod cidrs;
+pub mod config;
 pub mod draft;
 pub mod engine;
 pub mod engines;

@@ -8,6 +8,7 @@ use bastide_api::{ClusterId, Secret, UnixTime};
 use bastide_store::{Barrier, DevSeal, OpenSnapshot, RedbStore, Store, Unsealed};
 use serde_json::{Value, json};
 
+use crate::core::config::{Compat, Ttls};
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Caller, Context, Engine, ServerInfo, World};
 use crate::core::entropy::Entropy;
@@ -57,7 +58,7 @@ impl Trial {
             barrier,
             registry: Registry::built_in(),
             server: ServerInfo {
-                version: "1.18.3".to_owned(),
+                version: "1.21.4".to_owned(),
                 cluster_name: "trial".to_owned(),
                 cluster_id: cluster.to_string(),
                 storage: "inmem",
@@ -65,6 +66,8 @@ impl Trial {
                 audit: Vec::new(),
                 audit_by_api: true,
                 started,
+                compat: Compat::Strict,
+                ttls: Ttls::default(),
             },
             facts: Facts::default(),
             now: started.plus(Duration::from_secs(60)),

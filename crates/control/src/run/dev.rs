@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bastide_api::{ClusterId, Secret};
 use bastide_store::{DevSeal, RedbStore};
 
+use crate::core::config::{Compat, Ttls};
 use crate::core::engine::ServerInfo;
 use crate::core::registry::Registry;
 use crate::run::http::Door;
@@ -43,6 +44,8 @@ pub async fn start(
         // It is for trying things out, and Vault does so.
         audit_by_api: true,
         started: server::now(),
+        compat: Compat::Strict,
+        ttls: Ttls::default(),
     };
     let mut server = Server::on(store, barrier, Registry::built_in(), info, None)?;
     let address = server.listen(listen, Security::Plain, Door::Api).await?;

@@ -183,6 +183,8 @@ pub(crate) struct State {
     /// Cancelled when the phase ends.
     pub(crate) turn: CancellationToken,
     pub(crate) sharing: Option<Sharing>,
+    /// Where the store is: `file` or `inmem`.
+    pub(crate) storage: &'static str,
     /// How many shares were given.
     pub(crate) progress: usize,
     /// Which attempt they belong to; empty without one.

@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod plane;
 pub mod server;
 pub mod sources;
+pub mod standalone;
 pub mod strangers;
 pub mod timed;
 pub mod writer;

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::config::{Compat, Storage, Ttls};
 use crate::core::draft::Draft;
 use crate::core::engine::{AuditDevice, ServerInfo};
 use crate::core::entropy::Entropy;
@@ -36,7 +37,7 @@ use crate::run::plane::Plane;
 use crate::run::writer::{self, WriterError};
 
 /// The version of Vault's API that clients are told.
-pub const VAULT_VERSION: &str = "1.18.3";
+pub const VAULT_VERSION: &str = "1.21.4";
 /// What a seal is called whose key people hold shares of.
 pub(crate) const BY_SHARES: &str = "shamir";
 /// How long the server's tasks may take to end: longer than a listener's open connections.
@@ -46,14 +47,40 @@ const STORE_FILE: &str = "store.redb";
 
 /// Where a server keeps what it keeps.
 pub struct ServerConfig {
-    /// The folder of the store; made, for its owner alone, if it is missing.
-    pub data: PathBuf,
+    /// Where the store is; a folder is made, for its owner alone, if it is missing.
+    pub storage: Storage,
     /// The key that the seal opens with.
     pub seal: SealKey,
     /// The audit file; none: no audit.
     pub audit: Option<AuditTo>,
     /// The cluster's name, as `sys/health` tells it.
     pub cluster_name: String,
+    /// Whose defaults hold towards clients.
+    pub compat: Compat,
+    /// How long things live where nothing else is said.
+    pub ttls: Ttls,
+}
+
+impl ServerConfig {
+    /// A server on a folder, as Bastide runs it: strict, without audit, its cluster not yet named.
+    pub fn in_folder(folder: impl Into<PathBuf>, seal: SealKey) -> Self {
+        Self {
+            storage: Storage::Folder(folder.into()),
+            seal,
+            audit: None,
+            cluster_name: String::new(),
+            compat: Compat::Strict,
+            ttls: Ttls::default(),
+        }
+    }
+
+    /// Returns what its storage is called.
+    pub(crate) fn storage_kind(&self) -> &'static str {
+        match self.storage {
+            Storage::Memory => "inmem",
+            Storage::Folder(_) => "file",
+        }
+    }
 }
 
 /// Where the seal's key comes from.
@@ -157,11 +184,15 @@ pub fn open(config: &ServerConfig, cluster: ClusterId) -> Result<Opened, StartEr
 
 /// Opens a store on disk, for its owner alone; makes it if it is missing.
 pub(crate) fn open_store(config: &ServerConfig) -> Result<Arc<dyn Store>, StartError> {
+    let data = match &config.storage {
+        Storage::Memory => return Ok(Arc::new(RedbStore::in_memory()?)),
+        Storage::Folder(data) => data,
+    };
     let folder = |source| StartError::Folder {
-        path: config.data.clone(),
+        path: data.clone(),
         source,
     };
-    create_private_dir(&config.data).map_err(folder)?;
+    create_private_dir(data).map_err(folder)?;
     // What is in a store that this program or this seal cannot read is not touched.
     let check = |store: &dyn Store| -> Result<(), StartError> {
         if let Some(SealKind::Other(_)) = Barrier::sealed_by(store)? {
@@ -169,9 +200,9 @@ pub(crate) fn open_store(config: &ServerConfig) -> Result<Arc<dyn Store>, StartE
         }
         Ok(())
     };
-    let store = RedbStore::open_checked(&config.data.join(STORE_FILE), check)?;
+    let store = RedbStore::open_checked(&data.join(STORE_FILE), check)?;
     let store = Arc::new(store);
-    narrow(&config.data.join(STORE_FILE)).map_err(folder)?;
+    narrow(&data.join(STORE_FILE)).map_err(folder)?;
     Ok(store)
 }
 
@@ -184,13 +215,15 @@ pub(crate) fn on_open_store(
     seal: &'static str,
 ) -> Result<Server, StartError> {
     let highest = writer::highest_time(&*store, &barrier)?;
-    clock::check(highest, bastide_linux::clock::wall(), &config.data)?;
+    if let Storage::Folder(data) = &config.storage {
+        clock::check(highest, bastide_linux::clock::wall(), data)?;
+    }
     add_mounts(&*store, &barrier)?;
     let info = ServerInfo {
         version: VAULT_VERSION.to_owned(),
         cluster_name: config.cluster_name.clone(),
         cluster_id: barrier.cluster().to_string(),
-        storage: "file",
+        storage: config.storage_kind(),
         seal,
         audit: config
             .audit
@@ -202,6 +235,8 @@ pub(crate) fn on_open_store(
             .collect(),
         audit_by_api: false,
         started: now(),
+        compat: config.compat,
+        ttls: config.ttls,
     };
     Server::on(store, barrier, registry, info, config.audit.clone())
 }

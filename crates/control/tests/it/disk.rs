@@ -369,7 +369,7 @@ async fn a_server_refuses_a_store_of_a_newer_version_and_leaves_it_as_it_is() {
     let cluster = ClusterId::from_bytes([9; 16]);
     let (server, _) = Server::start(&config, cluster, Registry::built_in()).unwrap();
     server.stop().await;
-    let path = config.data.join("store.redb");
+    let path = folder.path().join("server/store.redb");
     let store = RedbStore::open(&path).unwrap();
     let header = Key::new(Barrier::TABLE, "header");
     let batch = Batch {

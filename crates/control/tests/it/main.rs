@@ -22,10 +22,12 @@ fn skipped(what: &str) {
 
 fn config(folder: &std::path::Path) -> ServerConfig {
     ServerConfig {
-        data: folder.join("server"),
-        seal: SealKey::File(folder.join("seal.key")),
         audit: Some(AuditTo::file(folder.join("audit.log"))),
         cluster_name: "trial".to_owned(),
+        ..ServerConfig::in_folder(
+            folder.join("server"),
+            SealKey::File(folder.join("seal.key")),
+        )
     }
 }
 

@@ -90,7 +90,7 @@ fn seal_status(state: &State) -> Value {
         "build_date": "",
         "migration": false,
         "recovery_seal": false,
-        "storage_type": "file",
+        "storage_type": state.storage,
         "removed_from_cluster": false,
     });
     if let Phase::Open(plane) = &state.phase {

@@ -53,6 +53,7 @@ impl Keeper {
             phase,
             turn: CancellationToken::new(),
             sharing: sharing(kind.as_ref()),
+            storage: config.server.storage_kind(),
             progress: 0,
             nonce: String::new(),
         });
@@ -234,6 +235,7 @@ impl Keeper {
                 phase,
                 turn: CancellationToken::new(),
                 sharing,
+                storage: state.storage,
                 progress: 0,
                 nonce: String::new(),
             };

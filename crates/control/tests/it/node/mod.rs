@@ -122,12 +122,11 @@ impl Site {
 
 fn start(folder: &Path) -> (Server, Option<String>) {
     let config = ServerConfig {
-        data: folder.join("data"),
-        seal: SealKey::File(folder.join("seal.key")),
         audit: Some(bastide_control::run::outbox::AuditTo::file(
             folder.join("audit.log"),
         )),
         cluster_name: "demo".to_owned(),
+        ..ServerConfig::in_folder(folder.join("data"), SealKey::File(folder.join("seal.key")))
     };
     let cluster = ClusterId::from_bytes([7; 16]);
     let (server, root) = Server::start(&config, cluster, Registry::built_in()).unwrap();

@@ -13,12 +13,11 @@ const KEPT: &str = "sealed.json";
 
 fn config(folder: &Path) -> ServerConfig {
     ServerConfig {
-        data: folder.join("data"),
-        seal: SealKey::Absent,
         audit: Some(bastide_control::run::outbox::AuditTo::file(
             folder.join("audit.log"),
         )),
         cluster_name: "demo".to_owned(),
+        ..ServerConfig::in_folder(folder.join("data"), SealKey::Absent)
     }
 }
 

@@ -20,12 +20,11 @@ use crate::hvac::python;
 fn config(folder: &Path, seal: SealKey) -> GateConfig {
     GateConfig {
         server: ServerConfig {
-            data: folder.join("data"),
-            seal,
             audit: Some(bastide_control::run::outbox::AuditTo::file(
                 folder.join("audit.log"),
             )),
             cluster_name: "demo".to_owned(),
+            ..ServerConfig::in_folder(folder.join("data"), seal)
         },
         cluster: ClusterId::from_bytes([7; 16]),
         registry: Registry::built_in,
