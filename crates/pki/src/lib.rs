@@ -24,6 +24,7 @@ mod identity;
 mod peer;
 mod proof;
 pub mod ssh;
+mod stranger;
 mod view;
 pub mod x509;
 
@@ -35,6 +36,10 @@ pub use peer::{
     certificate_lifetime, certificate_made,
 };
 pub use proof::{ProofError, ProvenKey};
+pub use stranger::{
+    BUNDLE_MAX, REVOKED_MAX, STRANGER_BYTES_MAX, Stranger, StrangerError, decimal, revoked_serials,
+    string_content,
+};
 pub use view::{GrantError, Verified, ViewSignatureError, ViewSigner, verify_grant, verify_view};
 
 /// Most bytes of a certificate request or a certificate in PEM. Ours have less than 1,200.

@@ -60,6 +60,7 @@ impl Registry {
         this.add_engine(Arc::new(engines::ssh::Ssh::default()));
         this.add_engine(Arc::new(engines::sys::Sys));
         this.add_auth(Arc::new(auth::approle::AppRole));
+        this.add_auth(Arc::new(auth::cert::Cert));
         this.add_auth(Arc::new(auth::join::Join));
         this.add_auth(Arc::new(auth::token::TokenAuth));
         this.add_auth(Arc::new(auth::userpass::Userpass));

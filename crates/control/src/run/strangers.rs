@@ -46,6 +46,18 @@ pub(super) fn bounded(
     Ok(ClientCertVerified::assertion())
 }
 
+/// Checks that the key of a certificate signed the handshake, whatever else the certificate says: one
+/// without extensions, of version 1, proves its key as well as any other.
+pub(super) fn proven(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let key = public_key_of(certificate).ok_or(CertificateError::BadEncoding)?;
+    verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+}
+
 #[derive(Debug)]
 struct Strangers {
     algorithms: WebPkiSupportedAlgorithms,
@@ -84,8 +96,7 @@ impl ClientCertVerifier for Strangers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = public_key_of(certificate).ok_or(CertificateError::BadEncoding)?;
-        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+        proven(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -3,6 +3,8 @@
 use crate::core::mounts::Mount;
 
 pub mod approle;
+pub mod cert;
+pub mod glob;
 pub mod join;
 pub mod renewal;
 pub mod token;

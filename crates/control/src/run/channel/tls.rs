@@ -332,7 +332,14 @@ impl ClientCertVerifier for Members {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        match self.foreign {
+            Foreign::Refused => {
+                verify_tls13_signature(message, certificate, signature, &self.algorithms)
+            }
+            Foreign::Presented => {
+                strangers::proven(message, certificate, signature, &self.algorithms)
+            }
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
