@@ -16,7 +16,7 @@ use crate::core::engine::{Call, Caller, Context, Engine, Persona, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::idempotency::Slot;
-use crate::core::identity::EntityFacts;
+use crate::core::identity::{Alias, EntityFacts};
 use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
@@ -548,6 +548,28 @@ pub fn entity_of_token(
     Ok(entity.filter(|entity| !entity.disabled))
 }
 
+/// Returns the entity of an alias at the mount that is called, made if there is none.
+pub fn entity_of_alias(
+    ctx: &mut Context<'_, '_>,
+    alias: &Alias,
+) -> Result<Option<Arc<EntityFacts>>, Refusal> {
+    let mount = Arc::clone(&ctx.mount);
+    let persona = Persona {
+        mount: &mount,
+        alias,
+        groups: &[],
+    };
+    let Ok(mut within) = ctx.within("identity/") else {
+        return Ok(None);
+    };
+    let engine = Arc::clone(within.engine()?);
+    let entity = engine.entity_of(&mut within, &persona)?;
+    if entity.as_ref().is_some_and(|entity| entity.disabled) {
+        return Err(Refusal::Unauthenticated);
+    }
+    Ok(entity)
+}
+
 /// Returns the merged policies of these names and of an entity; a policy that does not exist grants
 /// nothing.
 fn acl_of(
@@ -590,8 +612,16 @@ fn envelope(
         warnings: answer.warnings,
         ..Envelope::default()
     };
-    if let Some(grant) = answer.lease {
+    if let Some(mut grant) = answer.lease {
         let owner = match caller {
+            // It is not stored, so its parent answers for what it got; and nothing outlives it.
+            Caller::Token(token) if token.kind == TokenKind::Batch => {
+                let left = Duration::from_secs(token.ttl(draft.now()));
+                grant.ttl = grant.ttl.min(left);
+                grant.ttl_max = grant.ttl_max.min(left);
+                let parent = token.ancestors.last();
+                parent.map_or(Owner::Nobody, |parent| Owner::Token(*parent))
+            }
             Caller::Token(token) if token.num_uses == 1 => {
                 return Err(Refusal::invalid(
                     "Secret cannot be returned; token had one use left, so leased credentials \
@@ -664,9 +694,6 @@ fn log_in(
         return Err(Refusal::Unauthenticated);
     }
     let kind = login.token_type.at_login(mount.config.token_type);
-    if kind == TokenKind::Batch {
-        return Err(Refusal::invalid("batch tokens are not served"));
-    }
     let mut entity = None;
     if let Some(alias) = &login.alias {
         let persona = Persona {

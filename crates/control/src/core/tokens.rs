@@ -10,12 +10,16 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::draft::{Draft, key};
-use crate::core::engine::World;
 use crate::core::leases::{self, LeaseId};
 use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
 use crate::core::tables;
 use crate::core::token_type::TokenKind;
+
+pub mod batch;
+mod ends;
+
+pub use ends::{revoke, revoke_orphan, sweep};
 
 /// Letters of a token after its prefix: 202 bits.
 const TOKEN_LETTERS: usize = 34;
@@ -23,10 +27,8 @@ const TOKEN_LETTERS: usize = 34;
 const ACCESSOR_LETTERS: usize = 24;
 /// Deepest tree of tokens.
 const DEPTH_MAX: usize = 16;
-/// Longest text that is looked up as a token, in bytes.
+/// Longest text that is looked up as a service token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 512;
-/// Children and leases that one decision ends with a token; the rest is swept later.
-const SWEEP_MAX: usize = 256;
 
 /// The HMAC-SHA256 of a token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,20 +234,10 @@ pub fn create(
     mount: &Mount,
     new: NewToken,
 ) -> Result<(Secret<String>, Token), Refusal> {
-    let text = match new.text {
-        Some(text) => text,
-        None => Secret::new(format!("hvs.{}", draft.entropy().base62(TOKEN_LETTERS))),
-    };
-    let id = TokenId::of(draft.source().barrier(), &text);
-    if draft.has(&at(&id))? {
-        return Err(Refusal::invalid(
-            "cannot create a token with a duplicate ID",
-        ));
-    }
     let now = draft.now();
     let ttl_max = new.ttl_max.unwrap_or(mount.ttl_max()).min(mount.ttl_max());
     let ttl = match new.period {
-        Some(period) => period,
+        Some(period) => period.min(ttl_max),
         None => new
             .ttl
             .unwrap_or(mount.ttl_default().min(ttl_max))
@@ -266,18 +258,9 @@ pub fn create(
             )));
         }
     };
-    if let Some(parent) = ancestors.last() {
-        draft.put(child(parent, &id), Vec::new())?;
-    }
-    let lease = match expires {
-        Some(end) => Some(leases::grant_token(
-            draft, mount, &new.path, id, end, !new.fixed,
-        )?),
-        None => None,
-    };
-    let token = Token {
-        id,
-        accessor: draft.entropy().base62(ACCESSOR_LETTERS),
+    let mut token = Token {
+        id: TokenId([0; 32]),
+        accessor: String::new(),
         policies: policies(&new.policies, new.no_default_policy),
         path: new.path,
         meta: new.meta,
@@ -289,19 +272,52 @@ pub fn create(
         explicit_max_ttl: new.explicit_max_ttl.map_or(0, |max| max.as_secs()),
         ttl_max: ttl_max.as_secs(),
         period: new.period.map_or(0, |period| period.as_secs()),
-        renewable: !new.fixed && !new.eternal,
+        renewable: !new.fixed && !new.eternal && new.kind == TokenKind::Service,
         renewed: None,
         ancestors,
         role: new.role,
-        lease,
+        lease: None,
         kind: new.kind,
         entity_id: new.entity_id,
         bound_cidrs: new.bound_cidrs,
         kept: new.kept,
     };
-    draft.save(Key::new(tables::ACCESSORS, &token.accessor), &id)?;
-    save(draft, &token)?;
+    let text = match new.kind {
+        TokenKind::Service => store(draft, mount, &mut token, new.text)?,
+        TokenKind::Batch => batch::seal(draft.source().barrier(), &mut token)?,
+    };
     Ok((text, token))
+}
+
+/// Gives a service token its id, its accessor and its lease, and writes it. Returns its text.
+fn store(
+    draft: &mut Draft<'_>,
+    mount: &Mount,
+    token: &mut Token,
+    text: Option<Secret<String>>,
+) -> Result<Secret<String>, Refusal> {
+    let text = match text {
+        Some(text) => text,
+        None => Secret::new(format!("hvs.{}", draft.entropy().base62(TOKEN_LETTERS))),
+    };
+    token.id = TokenId::of(draft.source().barrier(), &text);
+    if draft.has(&at(&token.id))? {
+        return Err(Refusal::invalid(
+            "cannot create a token with a duplicate ID",
+        ));
+    }
+    if let Some(parent) = token.ancestors.last() {
+        draft.put(child(parent, &token.id), Vec::new())?;
+    }
+    if let Some(end) = token.expires {
+        let granted =
+            leases::grant_token(draft, mount, &token.path, token.id, end, token.renewable)?;
+        token.lease = Some(granted);
+    }
+    token.accessor = draft.entropy().base62(ACCESSOR_LETTERS);
+    draft.save(Key::new(tables::ACCESSORS, &token.accessor), &token.id)?;
+    save(draft, token)?;
+    Ok(text)
 }
 
 /// Writes a token's entry.
@@ -311,16 +327,22 @@ pub fn save(draft: &mut Draft<'_>, token: &Token) -> Result<(), Refusal> {
 
 /// Returns a token that is good now: there, not past its end, and so are all its ancestors.
 pub fn find(draft: &mut Draft<'_>, id: &TokenId) -> Result<Option<Token>, Refusal> {
+    match draft.load::<Token>(&at(id))? {
+        Some(token) => good(draft, token),
+        None => Ok(None),
+    }
+}
+
+/// Returns the token if it is not past its end, and all its ancestors are good.
+fn good(draft: &mut Draft<'_>, token: Token) -> Result<Option<Token>, Refusal> {
     let now = draft.now();
-    let good = |token: &Token| token.expires.is_none_or(|end| now < end);
-    let Some(token) = draft.load::<Token>(&at(id))?.filter(good) else {
+    let lives = |token: &Token| token.expires.is_none_or(|end| now < end);
+    if !lives(&token) {
         return Ok(None);
-    };
+    }
     for ancestor in &token.ancestors {
-        if !draft
-            .load::<Token>(&at(ancestor))?
-            .is_some_and(|token| good(&token))
-        {
+        let ancestor = draft.load::<Token>(&at(ancestor))?;
+        if !ancestor.is_some_and(|token| lives(&token)) {
             return Ok(None);
         }
     }
@@ -329,6 +351,12 @@ pub fn find(draft: &mut Draft<'_>, id: &TokenId) -> Result<Option<Token>, Refusa
 
 /// Returns the good token whose text this is.
 pub fn by_text(draft: &mut Draft<'_>, text: &Secret<String>) -> Result<Option<Token>, Refusal> {
+    if text.expose().starts_with(batch::PREFIX) {
+        return match batch::open(draft.source().barrier(), text) {
+            Some(token) => good(draft, token),
+            None => Ok(None),
+        };
+    }
     if TOKEN_BYTES_MAX < text.expose().len() {
         return Ok(None);
     }
@@ -366,6 +394,9 @@ pub fn renew(
     asked: Option<Duration>,
     ttl_default: Duration,
 ) -> Result<(Token, bool), Refusal> {
+    if token.kind == TokenKind::Batch {
+        return Err(Refusal::invalid("batch tokens cannot be renewed"));
+    }
     let (Some(_), true) = (token.expires, token.renewable) else {
         return Err(Refusal::invalid("lease is not renewable"));
     };
@@ -374,7 +405,7 @@ pub fn renew(
         0 => asked
             .filter(|asked| !asked.is_zero())
             .unwrap_or(ttl_default),
-        period => Duration::from_secs(period),
+        period => Duration::from_secs(period.min(token.ttl_max)),
     };
     let life_max = match (token.period, token.explicit_max_ttl) {
         (0, 0) => Some(token.ttl_max),
@@ -393,123 +424,6 @@ pub fn renew(
     }
     save(draft, &token)?;
     Ok((token, end < wanted_end))
-}
-
-/// Revokes a token. With the one write that deletes its entry all its descendants are void; they and
-/// its leases are swept here, and later by [`sweep`] where they are many.
-pub fn revoke(draft: &mut Draft<'_>, world: World<'_>, id: &TokenId) -> Result<(), Refusal> {
-    kill(draft, id)?;
-    let mut budget = SWEEP_MAX;
-    sweep_one(draft, world, id, &mut budget)
-}
-
-/// Revokes a token, and makes its children orphans.
-pub fn revoke_orphan(draft: &mut Draft<'_>, world: World<'_>, id: &TokenId) -> Result<(), Refusal> {
-    let mut todo = vec![*id];
-    let mut seen = 0;
-    while let Some(parent) = todo.pop() {
-        for below in children(draft, &parent, SWEEP_MAX)? {
-            seen += 1;
-            if SWEEP_MAX <= seen {
-                return Err(Refusal::invalid(
-                    "token has too many descendants to be orphaned",
-                ));
-            }
-            if let Some(mut token) = draft.load::<Token>(&at(&below))? {
-                let depth = token.ancestors.iter().position(|ancestor| ancestor == id);
-                token.ancestors.drain(..depth.map_or(0, |depth| depth + 1));
-                save(draft, &token)?;
-            }
-            todo.push(below);
-        }
-    }
-    for below in children(draft, id, SWEEP_MAX)? {
-        draft.delete(child(id, &below));
-    }
-    revoke(draft, world, id)
-}
-
-fn children(draft: &mut Draft<'_>, id: &TokenId, limit: usize) -> Result<Vec<TokenId>, Refusal> {
-    let range = KeyRange::prefix(tables::TOKEN_CHILDREN, id.as_bytes());
-    draft
-        .keys(&range, limit)?
-        .iter()
-        .map(|key| {
-            let tail = key.rest().get(32..).and_then(|tail| tail.try_into().ok());
-            tail.map(TokenId)
-                .ok_or_else(|| Refusal::corrupt("token child", "its length"))
-        })
-        .collect()
-}
-
-/// Deletes a token's rows and notes that what hangs on it is to be swept.
-fn kill(draft: &mut Draft<'_>, id: &TokenId) -> Result<(), Refusal> {
-    if let Some(token) = draft.load::<Token>(&at(id))? {
-        draft.delete(at(id));
-        draft.delete(Key::new(tables::ACCESSORS, &token.accessor));
-        if let Some(parent) = token.ancestors.last() {
-            draft.delete(child(parent, id));
-        }
-        if let Some(lease) = &token.lease {
-            leases::forget(draft, lease)?;
-        }
-        draft.put(Key::new(tables::SWEEP, id.as_bytes()), Vec::new())?;
-    }
-    Ok(())
-}
-
-/// Ends what hangs on revoked tokens, in small pieces. Returns whether there is more to do.
-pub fn sweep(draft: &mut Draft<'_>, world: World<'_>) -> Result<bool, Refusal> {
-    let mut budget = SWEEP_MAX;
-    let range = KeyRange::prefix(tables::SWEEP, "");
-    for key in draft.keys(&range, SWEEP_MAX)? {
-        let id = key.rest().try_into().map(TokenId);
-        let id = id.map_err(|_| Refusal::corrupt("sweep", "its length"))?;
-        sweep_one(draft, world, &id, &mut budget)?;
-        if budget == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(!draft.keys(&range, 1)?.is_empty())
-}
-
-fn sweep_one(
-    draft: &mut Draft<'_>,
-    world: World<'_>,
-    id: &TokenId,
-    budget: &mut usize,
-) -> Result<(), Refusal> {
-    let mut todo = vec![*id];
-    while let Some(token) = todo.pop() {
-        for below in children(draft, &token, *budget)? {
-            *budget = budget.saturating_sub(1);
-            kill(draft, &below)?;
-            todo.push(below);
-        }
-        for lease in leases::owned_by(draft, &token, *budget)? {
-            *budget = budget.saturating_sub(1);
-            leases::revoke(draft, world, &lease)?;
-        }
-        clear_cubbyhole(draft, &token, budget)?;
-        if *budget == 0 {
-            return Ok(());
-        }
-        draft.delete(Key::new(tables::SWEEP, token.as_bytes()));
-    }
-    Ok(())
-}
-
-fn clear_cubbyhole(draft: &mut Draft<'_>, id: &TokenId, budget: &mut usize) -> Result<(), Refusal> {
-    let mounts = draft.mounts()?;
-    let Some(mount) = mounts.at("cubbyhole/") else {
-        return Ok(());
-    };
-    let prefix = [&mount.id.0, format!("{id}/").as_bytes()].concat();
-    for key in draft.keys(&KeyRange::prefix(tables::ENGINE, prefix), *budget)? {
-        *budget = budget.saturating_sub(1);
-        draft.delete(key);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

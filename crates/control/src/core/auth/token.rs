@@ -12,6 +12,7 @@ use crate::core::pipeline;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
+use crate::core::token_type::TokenKind;
 use crate::core::tokens::{self, Token};
 
 mod create;
@@ -44,32 +45,36 @@ impl Engine for TokenAuth {
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::{List, Read, Update};
         match (call.operation, &call.segments()[..]) {
-            (Update, ["create"]) => create::create(ctx, call, Kin::Child),
-            (Update, ["create-orphan"]) => create::create(ctx, call, Kin::Orphan),
-            (Update, ["create", role]) => create::with_role(ctx, call, role),
+            (Update, ["create"]) => create::create(ctx, call, Kin::Child, None),
+            (Update, ["create-orphan"]) => create::create(ctx, call, Kin::Orphan, None),
+            (Update, ["create", role]) => create::create(ctx, call, Kin::Child, Some(role)),
             (_, ["roles", ..]) => roles::decide(ctx, call),
             (Read | Update, ["lookup-self"]) => {
                 let token = own(ctx)?;
                 let text = own_text(ctx);
-                Ok(Answer::data(shown(ctx, &token, text.into())?))
+                lookup(ctx, &token, text.into())
             }
+            // A token in a URL stands in logs and histories of everything on the way.
+            (Read, ["lookup"]) if call.fields().get("token").is_some() => Err(Refusal::invalid(
+                "a token does not belong in a URL: send it in the body",
+            )),
             (Read | Update, ["lookup"]) => match call.fields().text("token")? {
                 Some(text) => {
                     let text = Secret::new(text);
                     let token = tokens::by_text(ctx.draft, &text)?
                         .ok_or_else(|| Refusal::Forbidden("bad token".to_owned()))?;
                     let id = Value::String(text.expose().clone());
-                    Ok(Answer::data(shown(ctx, &token, id)?))
+                    lookup(ctx, &token, id)
                 }
                 None => {
                     let token = own(ctx)?;
                     let text = own_text(ctx);
-                    Ok(Answer::data(shown(ctx, &token, text.into())?))
+                    lookup(ctx, &token, text.into())
                 }
             },
             (Update, ["lookup-accessor"]) => {
                 let token = of_accessor(ctx, call)?;
-                Ok(Answer::data(shown(ctx, &token, "".into())?))
+                lookup(ctx, &token, "".into())
             }
             (Update, ["renew-self"]) => {
                 let token = own(ctx)?;
@@ -93,28 +98,32 @@ impl Engine for TokenAuth {
             }
             (Update, ["revoke-self"]) => {
                 let token = own(ctx)?;
-                tokens::revoke(ctx.draft, ctx.world, &token.id)?;
-                Ok(Answer::done())
+                revoke(ctx, &token)
             }
-            (Update, ["revoke"]) => {
-                if let Some(token) = named(ctx, call)? {
-                    tokens::revoke(ctx.draft, ctx.world, &token.id)?;
-                }
-                Ok(Answer::done())
-            }
-            (Update, ["revoke-orphan"]) => {
-                if let Some(token) = named(ctx, call)? {
+            (Update, ["revoke"]) => match named(ctx, call)? {
+                Some(token) => revoke(ctx, &token),
+                None => Ok(Answer::done()),
+            },
+            (Update, ["revoke-orphan"]) => match named(ctx, call)? {
+                Some(token) if token.kind == TokenKind::Service => {
                     tokens::revoke_orphan(ctx.draft, ctx.world, &token.id)?;
+                    Ok(Answer::done())
                 }
-                Ok(Answer::done())
-            }
+                Some(token) => revoke(ctx, &token),
+                None => Err(Refusal::invalid("token to revoke not found")),
+            },
             (Update, ["revoke-accessor"]) => {
-                let token = of_accessor(ctx, call)?;
-                tokens::revoke(ctx.draft, ctx.world, &token.id)?;
-                Ok(Answer::done())
+                let accessor = call.fields().required("accessor")?;
+                match tokens::by_accessor(ctx.draft, &accessor)? {
+                    Some(token) => revoke(ctx, &token),
+                    None => Ok(Answer::done().warn("No token found with this accessor")),
+                }
             }
             (List, ["accessors"]) => Answer::keys(tokens::accessors(ctx.draft, ACCESSORS_MAX)?),
-            (Update, ["tidy"]) => Ok(Answer::from(Reply::Accepted)),
+            (Update, ["tidy"]) => Ok(Answer::from(Reply::Accepted).warn(
+                "tokens need no tidying: an entry and what hangs on it are committed together, \
+                 and swept within a second",
+            )),
             (
                 _,
                 [
@@ -152,12 +161,24 @@ fn of_accessor(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Token, Refu
     token.ok_or_else(|| Refusal::invalid("invalid accessor"))
 }
 
-fn shown(
-    ctx: &mut Context<'_, '_>,
-    token: &Token,
-    id: Value,
-) -> Result<Map<String, Value>, Refusal> {
+fn revoke(ctx: &mut Context<'_, '_>, token: &Token) -> Result<Answer, Refusal> {
+    if token.kind == TokenKind::Batch {
+        return Err(Refusal::invalid("batch tokens cannot be revoked"));
+    }
+    tokens::revoke(ctx.draft, ctx.world, &token.id)?;
+    Ok(Answer::done())
+}
+
+fn lookup(ctx: &mut Context<'_, '_>, token: &Token, id: Value) -> Result<Answer, Refusal> {
     let entity = pipeline::entity_of_token(ctx, token)?;
+    let mut data = shown(ctx, token, id);
+    if let Some(entity) = entity.filter(|entity| !entity.policies.is_empty()) {
+        data.insert("identity_policies".into(), json!(entity.policies));
+    }
+    Ok(Answer::data(data))
+}
+
+fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> {
     let mut data = Map::new();
     let mut put = |name: &str, value: Value| data.insert(name.to_owned(), value);
     put("id", id);
@@ -192,10 +213,7 @@ fn shown(
     if let Some(role) = &token.role {
         put("role", role.as_str().into());
     }
-    if let Some(entity) = entity.filter(|entity| !entity.policies.is_empty()) {
-        put("identity_policies", json!(entity.policies));
-    }
-    Ok(data)
+    data
 }
 
 fn renew(
@@ -220,3 +238,6 @@ fn renew(
         answer
     })
 }
+
+#[cfg(test)]
+mod tests;

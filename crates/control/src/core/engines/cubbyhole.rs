@@ -6,6 +6,7 @@ use crate::core::engine::{Call, Caller, Context, Engine};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
+use crate::core::token_type::TokenKind;
 
 /// The engine.
 pub struct Cubbyhole;
@@ -54,6 +55,9 @@ impl Engine for Cubbyhole {
 
 fn at(ctx: &Context<'_, '_>, path: &str) -> Result<String, Refusal> {
     match ctx.caller {
+        Caller::Token(token) if token.kind == TokenKind::Batch => Err(Refusal::invalid(
+            "cubbyhole operations are only supported by \"service\" type tokens",
+        )),
         Caller::Token(token) => Ok(format!("{}/{path}", token.id)),
         Caller::Nobody | Caller::Machine(_) | Caller::Program => Err(Refusal::Forbidden(
             "a cubbyhole belongs to a token".to_owned(),

@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::ends::SWEEP_MAX;
 use super::*;
 use crate::core::request::Operation::{List, Read, Update};
 use crate::core::trial::{As, Trial, text};

@@ -1,20 +1,32 @@
 //! `auth/token/create`, `create-orphan` and `create/<role>`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::Secret;
 use bastide_store::Key;
+use ipnet::IpNet;
 
-use crate::core::auth::token::roles;
-use crate::core::engine::{Call, Context};
-use crate::core::fields::Fields;
+use crate::core::auth::token::roles::{self, Role};
+use crate::core::engine::{Call, Caller, Context};
+use crate::core::fields::{Fields, go_duration};
+use crate::core::identity::Alias;
 use crate::core::path::ApiPath;
 use crate::core::pipeline;
+use crate::core::policy::builtin::RESERVED;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply};
 use crate::core::tables;
+use crate::core::token_type::{TokenKind, TokenType};
 use crate::core::tokens::{self, NewToken, Token};
+
+/// Most entries of a token's metadata.
+const META_MAX: usize = 64;
+/// Most bytes of a token's metadata, keys and values together.
+const META_BYTES_MAX: usize = 16 << 10;
+/// Longest name for people, in bytes.
+const DISPLAY_BYTES_MAX: usize = 128;
 
 /// Whether a new token dies with its maker.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +42,17 @@ struct Maker {
     root: bool,
 }
 
+impl Maker {
+    /// The maker's own policies; the program itself counts as root.
+    fn policies(&self) -> Vec<String> {
+        match &self.token {
+            Some(token) => token.policies.clone(),
+            None if self.root => vec!["root".to_owned()],
+            None => Vec::new(),
+        }
+    }
+}
+
 fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
     let acl = pipeline::acl(ctx)?;
     let sudo = ApiPath::parse(ctx.path).is_ok_and(|path| {
@@ -37,10 +60,16 @@ fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
             .iter()
             .any(|it| ["root", "sudo"].contains(it))
     });
+    let token = ctx.caller.token().map(|token| Token::clone(token));
     Ok(Maker {
-        token: ctx.caller.token().map(|token| Token::clone(token)),
+        // Root by its own policies: who somebody is makes nobody root.
+        root: match ctx.caller {
+            Caller::Token(token) => token.is_root(),
+            Caller::Program => true,
+            Caller::Nobody | Caller::Machine(_) => false,
+        },
+        token,
         sudo,
-        root: acl.is_root(),
     })
 }
 
@@ -53,139 +82,267 @@ fn display_name(given: Option<String>) -> String {
         }
     };
     match given.filter(|name| !name.is_empty()) {
-        Some(name) => format!(
-            "token-{}",
-            name.chars().take(128).map(fold).collect::<String>()
-        ),
+        Some(name) => {
+            let folded: String = name.chars().take(DISPLAY_BYTES_MAX).map(fold).collect();
+            format!("token-{folded}")
+        }
         None => "token".to_owned(),
     }
 }
 
-/// Makes a token by the fields of the call alone.
+/// Makes a token by the fields of the call alone, or by a role as well, which says what the maker
+/// may choose.
 pub(super) fn create(
     ctx: &mut Context<'_, '_>,
     call: &Call<'_>,
     kin: Kin,
+    role: Option<&str>,
 ) -> Result<Answer, Refusal> {
     let fields = call.fields();
+    let role = match role {
+        None => None,
+        Some(name) => {
+            let found = roles::find(ctx, name)?;
+            let found = found.ok_or_else(|| Refusal::invalid(format!("unknown role {name}")))?;
+            Some((name, found))
+        }
+    };
     let maker = maker(ctx)?;
-    let no_parent = fields.flag("no_parent")?.unwrap_or(false);
-    if no_parent && !maker.sudo {
-        return Err(Refusal::invalid(
-            "root or sudo privileges required to create orphan token",
-        ));
-    }
-    let period = lasting(fields, "period")?;
-    if period.is_some() && !maker.sudo {
+    refuse_maker(&maker)?;
+    let wanted = Wanted::read(fields)?;
+    let kind = kind(wanted.token_type, role.as_ref().map(|(_, role)| role));
+    let mut new = NewToken {
+        path: ctx.path.to_owned(),
+        meta: meta(fields)?,
+        display_name: display_name(fields.text("display_name")?),
+        num_uses: wanted.num_uses,
+        ttl: wanted.ttl,
+        fixed: !fields.flag("renewable")?.unwrap_or(true),
+        period: wanted.period,
+        explicit_max_ttl: wanted.explicit_max_ttl,
+        text: chosen_text(fields, &maker)?,
+        no_default_policy: true,
+        kind,
+        ..NewToken::default()
+    };
+    if new.period.is_some() && !maker.sudo {
         return Err(Refusal::invalid(
             "root or sudo privileges required to create periodic token",
         ));
     }
-    let no_default_policy = fields.flag("no_default_policy")?.unwrap_or(false);
-    let new = NewToken {
-        policies: wanted_policies(fields.list("policies")?, &maker, no_default_policy)?,
-        explicit_max_ttl: lasting(fields, "explicit_max_ttl")?,
-        period,
-        ..common(ctx, fields, &maker)?
+    if kind == TokenKind::Batch {
+        refuse_batch(&wanted, &new)?;
+    }
+    let no_default = fields.flag("no_default_policy")?.unwrap_or(false);
+    let given = fields.list("policies")?.unwrap_or_default();
+    let limits = role.as_ref().filter(|(_, role)| role.limits_policies());
+    new.policies = match limits {
+        Some((_, role)) => role.policies(&given, &maker.policies(), no_default)?,
+        None => wanted_policies(&given, &maker, no_default)?,
     };
-    let orphan = kin == Kin::Orphan || no_parent;
+    let no_parent = fields.flag("no_parent")?.unwrap_or(false);
+    let mut orphan = kin == Kin::Orphan;
+    match &role {
+        Some((name, role)) => {
+            orphan = role.orphan;
+            apply(&mut new, name, role);
+            alias(ctx, fields, role, &mut new)?;
+        }
+        None if fields.get("entity_alias").is_some() => {
+            return Err(Refusal::invalid(
+                "'entity_alias' is only allowed in combination with token role",
+            ));
+        }
+        None if no_parent && !maker.sudo => {
+            return Err(Refusal::invalid(
+                "root or sudo privileges required to create orphan token",
+            ));
+        }
+        None => orphan |= no_parent,
+    }
+    if let Some(parent) = maker.token.as_ref().filter(|_| !orphan) {
+        if new.entity_id.is_empty() {
+            new.entity_id.clone_from(&parent.entity_id);
+        }
+        if role.is_none() {
+            new.bound_cidrs.clone_from(&parent.bound_cidrs);
+        }
+    }
     finish(ctx, maker, new, orphan)
 }
 
-/// Makes a token by a role, which says what the maker may choose.
-pub(super) fn with_role(
-    ctx: &mut Context<'_, '_>,
-    call: &Call<'_>,
-    name: &str,
-) -> Result<Answer, Refusal> {
-    let fields = call.fields();
-    let role =
-        roles::find(ctx, name)?.ok_or_else(|| Refusal::invalid(format!("unknown role {name}")))?;
-    let maker = maker(ctx)?;
-    let no_default = fields.flag("no_default_policy")?.unwrap_or(false);
-    let given = fields.list("policies")?.unwrap_or_default();
-    let policies = if role.limits_policies() {
-        role.policies(&given, no_default)?
-    } else {
-        role.allows(&wanted_policies(
-            Some(given),
-            &maker,
-            no_default || role.no_default_policy,
-        )?)?
-    };
-    let secs = |secs: u64| (secs != 0).then(|| Duration::from_secs(secs));
-    let max = [
-        secs(role.explicit_max_ttl),
-        lasting(fields, "explicit_max_ttl")?,
-    ];
-    let mut new = NewToken {
-        policies,
-        explicit_max_ttl: max.into_iter().flatten().min(),
-        period: secs(role.period),
-        role: Some(name.to_owned()),
-        ..common(ctx, fields, &maker)?
-    };
-    new.fixed |= !role.renewable;
-    if role.num_uses != 0 {
-        new.num_uses = match new.num_uses {
-            0 => role.num_uses,
-            uses => uses.min(role.num_uses),
+/// What a call asks for, before it is known who asks.
+struct Wanted {
+    token_type: TokenType,
+    num_uses: u64,
+    ttl: Option<Duration>,
+    period: Option<Duration>,
+    explicit_max_ttl: Option<Duration>,
+}
+
+impl Wanted {
+    fn read(fields: Fields<'_>) -> Result<Self, Refusal> {
+        let token_type = match fields.text("type")?.as_deref() {
+            None | Some("") => TokenType::Default,
+            Some("service") => TokenType::Service,
+            Some("batch") => TokenType::Batch,
+            Some(_) => return Err(Refusal::invalid("invalid 'type' value")),
         };
+        let ttl = match lasting(fields, "ttl")? {
+            None => lasting(fields, "lease")?,
+            given => given,
+        };
+        Ok(Self {
+            token_type,
+            num_uses: fields.count("num_uses")?.unwrap_or(0),
+            ttl,
+            period: lasting(fields, "period")?,
+            explicit_max_ttl: lasting(fields, "explicit_max_ttl")?,
+        })
     }
-    if !role.path_suffix.is_empty() {
-        new.path = format!("{}/{}", new.path, role.path_suffix);
-    }
-    let orphan = role.orphan;
-    finish(ctx, maker, new, orphan)
 }
 
 fn lasting(fields: Fields<'_>, name: &str) -> Result<Option<Duration>, Refusal> {
     Ok(fields.duration(name)?.filter(|given| !given.is_zero()))
 }
 
-/// Reads what is the same with and without a role.
-fn common(ctx: &Context<'_, '_>, fields: Fields<'_>, maker: &Maker) -> Result<NewToken, Refusal> {
-    let restricted = maker
-        .token
-        .as_ref()
-        .is_some_and(|token| token.num_uses != 0);
-    if restricted {
+/// Refuses makers that can have no children.
+fn refuse_maker(maker: &Maker) -> Result<(), Refusal> {
+    let Some(token) = &maker.token else {
+        return Ok(());
+    };
+    if token.kind == TokenKind::Batch {
+        return Err(Refusal::invalid("batch tokens cannot create more tokens"));
+    }
+    if token.num_uses != 0 {
         return Err(Refusal::invalid(
             "restricted use token cannot generate child tokens",
         ));
     }
-    match fields.text("type")?.as_deref() {
-        None | Some("" | "service") => {}
-        Some("batch") => return Err(Refusal::invalid("batch tokens are not served")),
-        Some(_) => return Err(Refusal::invalid("invalid 'type' value")),
-    }
-    let text = fields.text("id")?.filter(|id| !id.is_empty());
-    if let Some(id) = &text {
-        if !maker.sudo {
-            return Err(Refusal::invalid(
-                "root or sudo privileges required to specify token id",
-            ));
+    Ok(())
+}
+
+fn refuse_batch(wanted: &Wanted, new: &NewToken) -> Result<(), Refusal> {
+    for (name, is_set) in [
+        ("id", new.text.is_some()),
+        ("num_uses", wanted.num_uses != 0),
+        ("period", wanted.period.is_some()),
+        ("explicit_max_ttl", wanted.explicit_max_ttl.is_some()),
+    ] {
+        if is_set {
+            return Err(Refusal::invalid(format!(
+                "batch tokens cannot have \"{name}\" set"
+            )));
         }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if tokens::TOKEN_BYTES_MAX < id.len() || !id.chars().all(plain) || id.starts_with("hvs.") {
-            return Err(Refusal::invalid("custom token ID is not valid"));
+    }
+    Ok(())
+}
+
+/// Returns the kind of a new token: the role's, unless it leaves it to whoever asks.
+fn kind(wanted: TokenType, role: Option<&Role>) -> TokenKind {
+    let by_role = role.map_or(TokenType::Default, |role| role.token_type);
+    match by_role {
+        TokenType::Service => TokenKind::Service,
+        TokenType::Batch => TokenKind::Batch,
+        TokenType::Default | TokenType::DefaultService | TokenType::DefaultBatch => {
+            wanted.at_login(by_role)
         }
     }
-    let ttl = match lasting(fields, "ttl")? {
-        None => lasting(fields, "lease")?,
-        given => given,
+}
+
+fn meta(fields: Fields<'_>) -> Result<Option<BTreeMap<String, String>>, Refusal> {
+    let meta = fields.pairs("meta")?;
+    if let Some(meta) = &meta {
+        let bytes: usize = meta
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if META_MAX < meta.len() || META_BYTES_MAX < bytes {
+            return Err(Refusal::invalid(format!(
+                "meta has at most {META_MAX} entries and {META_BYTES_MAX} bytes"
+            )));
+        }
+    }
+    Ok(meta)
+}
+
+/// Returns the text that the maker chose for the token.
+fn chosen_text(fields: Fields<'_>, maker: &Maker) -> Result<Option<Secret<String>>, Refusal> {
+    let Some(id) = fields.text("id")?.filter(|id| !id.is_empty()) else {
+        return Ok(None);
     };
-    Ok(NewToken {
-        path: ctx.path.to_owned(),
-        meta: fields.pairs("meta")?,
-        display_name: display_name(fields.text("display_name")?),
-        num_uses: fields.count("num_uses")?.unwrap_or(0),
-        ttl,
-        fixed: !fields.flag("renewable")?.unwrap_or(true),
-        text: text.map(Secret::new),
-        no_default_policy: true,
-        ..NewToken::default()
-    })
+    let id = Secret::new(id);
+    let text = id.expose();
+    if !maker.sudo {
+        return Err(Refusal::invalid(
+            "root or sudo privileges required to specify token id",
+        ));
+    }
+    if ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+    {
+        return Err(Refusal::invalid(
+            "custom token ID cannot have the 'hvs.' or 's.' prefix",
+        ));
+    }
+    if text.contains('.') {
+        return Err(Refusal::invalid(
+            "custom token ID cannot have a '.' in the value",
+        ));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if tokens::TOKEN_BYTES_MAX < text.len() || !text.chars().all(plain) {
+        return Err(Refusal::invalid("custom token ID is not valid"));
+    }
+    Ok(Some(id))
+}
+
+/// Lets a role have its say.
+fn apply(new: &mut NewToken, name: &str, role: &Role) {
+    let lesser = |asked: Option<Duration>, secs: u64| {
+        let own = (secs != 0).then(|| Duration::from_secs(secs));
+        [asked, own].into_iter().flatten().min()
+    };
+    new.role = Some(name.to_owned());
+    new.fixed |= !role.renewable;
+    if new.kind == TokenKind::Service {
+        new.explicit_max_ttl = lesser(new.explicit_max_ttl, role.explicit_max_ttl);
+        new.period = lesser(new.period, role.period);
+        if role.num_uses != 0 {
+            new.num_uses = match new.num_uses {
+                0 => role.num_uses,
+                uses => uses.min(role.num_uses),
+            };
+        }
+    }
+    if !role.path_suffix.is_empty() {
+        new.path = format!("{}/{}", new.path, role.path_suffix);
+    }
+    new.bound_cidrs.clone_from(&role.bound_cidrs);
+}
+
+/// Finds the entity of an alias that the maker names, where the role allows it.
+fn alias(
+    ctx: &mut Context<'_, '_>,
+    fields: Fields<'_>,
+    role: &Role,
+    new: &mut NewToken,
+) -> Result<(), Refusal> {
+    let Some(name) = fields.text("entity_alias")?.filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let name = name.to_lowercase();
+    if !role.allows_alias(&name) {
+        return Err(Refusal::invalid("invalid 'entity_alias' value"));
+    }
+    let alias = Alias {
+        name,
+        ..Alias::default()
+    };
+    let entity = pipeline::entity_of_alias(ctx, &alias)?;
+    new.entity_id = entity.map(|entity| entity.id.clone()).unwrap_or_default();
+    Ok(())
 }
 
 /// Judges what no role may allow, and makes the token.
@@ -195,11 +352,18 @@ fn finish(
     mut new: NewToken,
     orphan: bool,
 ) -> Result<Answer, Refusal> {
+    let reserved = |name: &&String| *name != "root" && RESERVED.contains(&name.as_str());
+    if let Some(name) = new.policies.iter().find(reserved) {
+        return Err(Refusal::invalid(format!("cannot assign policy \"{name}\"")));
+    }
     let root = new.policies == ["root"];
     if root && !maker.root {
         return Err(Refusal::invalid(
             "root tokens may not be created without parent token being root",
         ));
+    }
+    if root && new.kind == TokenKind::Batch {
+        return Err(Refusal::invalid("batch tokens cannot be root tokens"));
     }
     let unlimited = new.period.is_none() && new.explicit_max_ttl.is_none() && new.ttl.is_none();
     new.eternal = root && unlimited;
@@ -212,15 +376,23 @@ fn finish(
             "expiring root tokens cannot create non-expiring root tokens",
         ));
     }
-    let warnings = missing(ctx, &new.policies)?;
-    new.parent = maker.token.filter(|_| !orphan);
-    // A child is of its parent's entity; an orphan of nobody's.
-    if let Some(parent) = &new.parent {
-        new.entity_id.clone_from(&parent.entity_id);
+    if new.eternal {
+        new.bound_cidrs = Vec::<IpNet>::new();
     }
+    let mut warnings = missing(ctx, &new.policies)?;
+    new.parent = maker.token.filter(|_| !orphan);
+    let asked = new.ttl.filter(|_| new.period.is_none());
     let mount = Arc::clone(&ctx.mount);
     let (text, token) = tokens::create(ctx.draft, &mount, new)?;
     let ttl = Duration::from_secs(token.creation_ttl);
+    if let Some(asked) = asked.filter(|asked| ttl < *asked) {
+        warnings.push(format!(
+            "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped \
+             accordingly",
+            go_duration(asked),
+            go_duration(ttl),
+        ));
+    }
     let entity = pipeline::entity_of_token(ctx, &token)?;
     let auth = pipeline::auth(text.expose(), &token, entity.as_deref(), ttl);
     let mut answer = Answer::from(Reply::Auth(auth));
@@ -231,26 +403,24 @@ fn finish(
 /// Returns the policies of a new token: those asked for, which must be its maker's unless that one
 /// may do everything, or the maker's own.
 fn wanted_policies(
-    given: Option<Vec<String>>,
+    given: &[String],
     maker: &Maker,
     no_default_policy: bool,
 ) -> Result<Vec<String>, Refusal> {
-    let own = maker
-        .token
-        .as_ref()
-        .map_or_else(|| vec!["root".to_owned()], |it| it.policies.clone());
-    let Some(given) = given.filter(|given| !given.is_empty()) else {
-        let keep_default = own.iter().any(|policy| policy == "default");
-        return Ok(tokens::policies(&own, no_default_policy || !keep_default));
-    };
-    let wanted = tokens::policies(&given, no_default_policy);
-    let subset = wanted
-        .iter()
-        .all(|policy| own.contains(policy) || policy == "default");
-    if !maker.sudo && !maker.root && !subset {
+    let own = maker.policies();
+    if given.is_empty() {
+        // `default` is inherited like any other, and never added here.
+        return Ok(tokens::policies(&own, true));
+    }
+    let wanted = tokens::policies(given, true);
+    if maker.sudo || maker.root {
+        return Ok(tokens::policies(given, no_default_policy));
+    }
+    if !wanted.iter().all(|policy| own.contains(policy)) {
         return Err(Refusal::invalid("child policies must be subset of parent"));
     }
-    Ok(wanted)
+    let has_default = own.iter().any(|policy| policy == "default");
+    Ok(tokens::policies(&wanted, no_default_policy || !has_default))
 }
 
 fn missing(ctx: &mut Context<'_, '_>, policies: &[String]) -> Result<Vec<String>, Refusal> {

@@ -1,14 +1,17 @@
 //! `auth/token/roles`: what a token made by a role is like, and which policies it may have.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::cidrs;
 use crate::core::engine::{Call, Context};
 use crate::core::fields::Fields;
 use crate::core::path::ApiPath;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
+use crate::core::token_type::TokenType;
 use crate::core::tokens;
 
 /// Longest name of a role, in bytes.
@@ -28,6 +31,12 @@ pub(super) struct Role {
     pub period: u64,
     pub num_uses: u64,
     pub no_default_policy: bool,
+    #[serde(default)]
+    pub token_type: TokenType,
+    #[serde(default)]
+    pub bound_cidrs: Vec<IpNet>,
+    #[serde(default)]
+    pub allowed_entity_aliases: Vec<String>,
 }
 
 impl Default for Role {
@@ -44,63 +53,102 @@ impl Default for Role {
             period: 0,
             num_uses: 0,
             no_default_policy: false,
+            token_type: TokenType::Default,
+            bound_cidrs: Vec::new(),
+            allowed_entity_aliases: Vec::new(),
         }
     }
 }
 
-/// Returns whether a policy's name fits a pattern, whose star may stand at its end alone.
+/// Returns whether a name fits a pattern, in which each star stands for any text.
 fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => name == pattern,
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        if let Some(before) = last.replace(part) {
+            match rest.split_once(before) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+    }
+    match last {
+        // No star: all of it was compared.
+        None => rest.is_empty(),
+        Some(end) => rest.ends_with(end),
+    }
+}
+
+/// A list of names, and a list of patterns.
+struct Listed<'r>(&'r [String], &'r [String]);
+
+impl Listed<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_empty()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|known| known == name) || self.1.iter().any(|known| fits(known, name))
     }
 }
 
 impl Role {
+    fn allowed(&self) -> Listed<'_> {
+        Listed(&self.allowed_policies, &self.allowed_policies_glob)
+    }
+
+    fn disallowed(&self) -> Listed<'_> {
+        Listed(&self.disallowed_policies, &self.disallowed_policies_glob)
+    }
+
     /// Returns whether the role itself says which policies its tokens may have.
     pub fn limits_policies(&self) -> bool {
-        !self.allowed_policies.is_empty() || !self.allowed_policies_glob.is_empty()
+        !self.allowed().is_empty() || !self.disallowed().is_empty()
     }
 
-    /// Returns the policies of a token by a role that limits them: those asked for, or all.
-    pub fn policies(&self, given: &[String], no_default: bool) -> Result<Vec<String>, Refusal> {
-        let wanted = if given.is_empty() {
-            &self.allowed_policies
-        } else {
-            given
+    /// Returns the policies of a token by a role that limits them: those asked for, or all that the
+    /// role allows, or, where it only excludes some, its maker's.
+    pub fn policies(
+        &self,
+        given: &[String],
+        makers: &[String],
+        no_default: bool,
+    ) -> Result<Vec<String>, Refusal> {
+        let no_default = no_default || self.no_default_policy || self.disallowed().has("default");
+        let policies = |names: &[String]| tokens::policies(names, no_default);
+        let wanted = match (given.is_empty(), self.allowed().is_empty()) {
+            (false, _) => policies(given),
+            (true, false) => policies(&self.allowed_policies),
+            (true, true) => policies(makers),
         };
-        let wanted = tokens::policies(wanted, no_default || self.no_default_policy);
-        let allowed = |name: &String| {
-            name == "default"
-                || self.allowed_policies.contains(name)
-                || self
-                    .allowed_policies_glob
-                    .iter()
-                    .any(|pattern| fits(pattern, name))
+        let is_allowed = |name: &String| {
+            self.allowed().is_empty()
+                || self.allowed().has(name)
+                || !no_default && name == "default"
         };
-        if let Some(name) = wanted.iter().find(|name| !allowed(name)) {
+        if !wanted.iter().all(is_allowed) {
             return Err(Refusal::invalid(format!(
-                "token policies (\"{name}\") must be subset of the role's allowed policies"
+                "token policies ({wanted:?}) must be subset of the role's allowed policies ({:?}) \
+                 or glob policies ({:?})",
+                self.allowed_policies, self.allowed_policies_glob
             )));
         }
-        self.allows(&wanted)
+        match wanted.iter().find(|name| self.disallowed().has(name)) {
+            Some(name) => Err(Refusal::invalid(format!(
+                "token policy {name:?} is disallowed by this role"
+            ))),
+            None => Ok(wanted),
+        }
     }
 
-    /// Refuses policies that the role excludes.
-    pub fn allows(&self, wanted: &[String]) -> Result<Vec<String>, Refusal> {
-        let excluded = |name: &String| {
-            self.disallowed_policies.contains(name)
-                || self
-                    .disallowed_policies_glob
-                    .iter()
-                    .any(|pattern| fits(pattern, name))
-        };
-        match wanted.iter().find(|name| excluded(name)) {
-            Some(name) => Err(Refusal::invalid(format!(
-                "token policy \"{name}\" is disallowed by this role"
-            ))),
-            None => Ok(wanted.to_vec()),
-        }
+    /// Returns whether a token may be made for the entity of this alias.
+    pub fn allows_alias(&self, name: &str) -> bool {
+        let aliases = &self.allowed_entity_aliases;
+        aliases.iter().any(|known| fits(known, name))
     }
 
     fn update(&mut self, fields: Fields<'_>) -> Result<(), Refusal> {
@@ -115,6 +163,7 @@ impl Role {
                 &mut self.disallowed_policies_glob,
                 "disallowed_policies_glob",
             ),
+            (&mut self.allowed_entity_aliases, "allowed_entity_aliases"),
         ] {
             if let Some(given) = fields.list(name)? {
                 *list = given
@@ -153,22 +202,39 @@ impl Role {
             }
             self.path_suffix = suffix;
         }
-        if !matches!(
-            fields.text("token_type")?.as_deref(),
-            None | Some("" | "default" | "service" | "default-service")
-        ) {
-            return Err(Refusal::invalid("this token_type is not served"));
+        if let Some(nets) = cidrs::field(fields, first("token_bound_cidrs", "bound_cidrs"))? {
+            self.bound_cidrs = nets;
         }
-        if fields
-            .list("token_bound_cidrs")?
-            .is_some_and(|cidrs| !cidrs.is_empty())
-        {
-            return Err(Refusal::invalid("token_bound_cidrs is not served"));
+        if let Some(kind) = fields.text("token_type")? {
+            self.token_type = TokenType::parse(&kind)?;
+        }
+        if self.token_type == TokenType::Batch {
+            for (is_wrong, what) in [
+                (!self.orphan, "non-orphan tokens"),
+                (self.period != 0, "periodic tokens"),
+                (self.renewable, "renewable tokens"),
+                (
+                    self.explicit_max_ttl != 0,
+                    "tokens with an explicit max TTL",
+                ),
+                (self.num_uses != 0, "tokens with limited use count"),
+            ] {
+                if is_wrong {
+                    return Err(Refusal::invalid(format!(
+                        "'token_type' cannot be 'batch' when role is set to generate {what}"
+                    )));
+                }
+            }
         }
         Ok(())
     }
 
     fn shown(&self, name: &str) -> Value {
+        let kind = match self.token_type {
+            TokenType::Default => TokenType::DefaultService,
+            kind => kind,
+        };
+        let aliases = &self.allowed_entity_aliases;
         json!({
             "name": name,
             "allowed_policies": self.allowed_policies,
@@ -184,9 +250,9 @@ impl Role {
             "token_period": self.period,
             "token_num_uses": self.num_uses,
             "token_no_default_policy": self.no_default_policy,
-            "token_type": "default-service",
-            "token_bound_cidrs": [],
-            "allowed_entity_aliases": null,
+            "token_type": kind.as_str(),
+            "token_bound_cidrs": cidrs::shown(&self.bound_cidrs),
+            "allowed_entity_aliases": if aliases.is_empty() { Value::Null } else { json!(aliases) },
         })
     }
 }
