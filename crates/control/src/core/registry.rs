@@ -59,6 +59,7 @@ impl Registry {
         this.add_engine(Arc::new(engines::mesh::Mesh));
         this.add_engine(Arc::new(engines::ssh::Ssh::default()));
         this.add_engine(Arc::new(engines::sys::Sys));
+        this.add_engine(Arc::new(engines::transit::Transit::default()));
         this.add_auth(Arc::new(auth::approle::AppRole));
         this.add_auth(Arc::new(auth::cert::Cert));
         this.add_auth(Arc::new(auth::join::Join));

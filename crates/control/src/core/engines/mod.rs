@@ -8,3 +8,4 @@ pub mod kv2;
 pub mod mesh;
 pub mod ssh;
 pub mod sys;
+pub mod transit;
