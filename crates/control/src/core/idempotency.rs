@@ -12,17 +12,16 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bastide_api::{Secret, UnixTime};
 use bastide_store::{Key, KeyRange, Unsealed};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::core::draft::{Draft, key};
 use crate::core::engine::Caller;
-use crate::core::pipeline::{Envelope, Shape};
+use crate::core::pipeline::Envelope;
 use crate::core::refusal::Refusal;
 use crate::core::request::{Operation, Request};
+use crate::core::stored_answer::{SealedAnswer, StoredAnswer};
 use crate::core::tables;
 
 /// How long an answer is remembered.
@@ -83,23 +82,6 @@ struct Stored {
     sealed: String,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredAnswer {
-    operation: String,
-    shape: String,
-    data: Option<Map<String, Value>>,
-    auth: Option<Value>,
-    lease_id: String,
-    renewable: bool,
-    lease_duration: u64,
-    warnings: Vec<String>,
-}
-
-fn aead(key: &Secret<[u8; 32]>) -> LessSafeKey {
-    let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("the key has 32 bytes");
-    LessSafeKey::new(key)
-}
-
 fn until_at(until: UnixTime, at: &[u8]) -> Key {
     key(
         tables::IDEMPOTENCY_EXPIRY,
@@ -156,18 +138,16 @@ impl Slot {
         if stored.fingerprint != self.fingerprint {
             return Err(Refusal::KeyReused);
         }
-        let damaged = || Refusal::corrupt("answer", "it does not open");
-        let mut sealed = data_encoding::BASE64
-            .decode(stored.sealed.as_bytes())
-            .map_err(|error| Refusal::corrupt("answer", error))?;
-        let nonce = Nonce::assume_unique_for_key(stored.nonce);
-        let text = aead(&self.opens)
-            .open_in_place(nonce, Aad::from(&self.at), &mut sealed)
-            .map_err(|_| damaged())?;
-        let answer: StoredAnswer =
-            serde_json::from_slice(text).map_err(|error| Refusal::corrupt("answer", error))?;
-        drop(Secret::new(sealed));
-        answer.into_remembered().map(Some)
+        let sealed = SealedAnswer {
+            nonce: stored.nonce,
+            sealed: stored.sealed,
+        };
+        let answer = sealed.open(&self.opens, &self.at)?;
+        let (operation, envelope) = answer.into_parts()?;
+        Ok(Some(Remembered {
+            operation,
+            envelope,
+        }))
     }
 
     /// Remembers an answer, in the batch that holds its effect.
@@ -180,18 +160,10 @@ impl Slot {
         let Some(answer) = StoredAnswer::of(operation, envelope) else {
             return Ok(());
         };
-        let mut text = serde_json::to_vec(&answer).expect("answers are plain JSON");
-        if ANSWER_BYTES_MAX < text.len() {
+        let sealed = answer.seal(&self.opens, &self.at, draft.entropy(), ANSWER_BYTES_MAX);
+        let Some(sealed) = sealed else {
             return Ok(());
-        }
-        let nonce: [u8; 12] = draft.entropy().bytes();
-        aead(&self.opens)
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(&self.at),
-                &mut text,
-            )
-            .expect("an answer is shorter than AES-GCM's limit");
+        };
         if let Some(before) = draft.load::<Stored>(&self.key())? {
             draft.delete(until_at(before.until, &self.at));
         }
@@ -200,63 +172,11 @@ impl Slot {
             format: 1,
             until,
             fingerprint: self.fingerprint,
-            nonce,
-            sealed: data_encoding::BASE64.encode(&text),
+            nonce: sealed.nonce,
+            sealed: sealed.sealed,
         };
         draft.save(self.key(), &stored)?;
         draft.put(until_at(until, &self.at), Vec::new())
-    }
-}
-
-impl StoredAnswer {
-    /// `None` for answers that go on, which no write has.
-    fn of(operation: Operation, envelope: &Envelope) -> Option<Self> {
-        let shape = match &envelope.shape {
-            Shape::Plain => "plain",
-            Shape::Accepted => "accepted",
-            Shape::Absent => "absent",
-            Shape::Bare => "bare",
-            Shape::Status(_) | Shape::Raw(_) | Shape::Stream(_) => return None,
-        };
-        Some(Self {
-            operation: operation.as_str().to_owned(),
-            shape: shape.to_owned(),
-            data: envelope.data.clone(),
-            auth: envelope.auth.clone(),
-            lease_id: envelope.lease_id.clone(),
-            renewable: envelope.renewable,
-            lease_duration: envelope.lease_duration,
-            warnings: envelope.warnings.clone(),
-        })
-    }
-
-    fn into_remembered(self) -> Result<Remembered, Refusal> {
-        let operation = match self.operation.as_str() {
-            "create" => Operation::Create,
-            "update" => Operation::Update,
-            "patch" => Operation::Patch,
-            "delete" => Operation::Delete,
-            other => return Err(Refusal::corrupt("answer", other)),
-        };
-        let shape = match self.shape.as_str() {
-            "plain" => Shape::Plain,
-            "accepted" => Shape::Accepted,
-            "absent" => Shape::Absent,
-            "bare" => Shape::Bare,
-            other => return Err(Refusal::corrupt("answer", other)),
-        };
-        Ok(Remembered {
-            operation,
-            envelope: Envelope {
-                shape,
-                data: self.data,
-                auth: self.auth,
-                lease_id: self.lease_id,
-                renewable: self.renewable,
-                lease_duration: self.lease_duration,
-                warnings: self.warnings,
-            },
-        })
     }
 }
 

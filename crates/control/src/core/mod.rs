@@ -37,6 +37,7 @@ pub mod registry;
 pub mod reply;
 pub mod request;
 pub mod role;
+pub(crate) mod stored_answer;
 pub mod tables;
 pub mod tend;
 pub mod throttle;
@@ -46,3 +47,4 @@ pub mod tokens;
 pub(crate) mod trial;
 #[cfg(test)]
 pub(crate) mod trial;
+pub mod wrapping;

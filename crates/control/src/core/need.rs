@@ -42,6 +42,7 @@ const VITAL: &[&str] = &[
     "sys/revoke-prefix",
     "sys/seal",
     "sys/unseal",
+    "sys/wrapping/unwrap",
 ];
 
 /// Kinds of mounts whose writes compute something and leave nothing behind.
@@ -73,8 +74,8 @@ pub fn need_of(
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let adds = match request.operation {
-        // What these write counts a use of a token.
-        Operation::Read | Operation::List => false,
+        // What these write counts a use of a token, or is an answer that is put aside.
+        Operation::Read | Operation::List => is_granted && request.wrap.is_some(),
         Operation::Delete => false,
         Operation::Create | Operation::Update | Operation::Patch => {
             is_granted && !VITAL.iter().any(is_below)

@@ -21,13 +21,14 @@ use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
 use crate::core::policy::acl::{Acl, Authorised, Question};
-use crate::core::policy::builtin;
+use crate::core::policy::{Policy, builtin};
 use crate::core::refusal::{Refusal, Work};
 use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
 use crate::core::tables;
 use crate::core::token_type::TokenKind;
 use crate::core::tokens::{self, NewToken, Token};
+use crate::core::wrapping;
 
 /// Most policies of one token.
 const POLICIES_MAX: usize = 256;
@@ -94,6 +95,20 @@ pub struct Envelope {
     pub lease_duration: u64,
     /// Warnings.
     pub warnings: Vec<String>,
+    /// The field `wrap_info`: the answer itself was put aside.
+    pub wrap_info: Option<Value>,
+}
+
+impl Envelope {
+    /// Returns whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_none()
+            && self.auth.is_none()
+            && self.wrap_info.is_none()
+            && self.lease_id.is_empty()
+            && self.warnings.is_empty()
+            && !matches!(self.shape, Shape::Raw(_))
+    }
 }
 
 /// What kind of answer an envelope holds.
@@ -277,6 +292,7 @@ impl Course {
         self.authenticated = Some(draft.mark());
         let mounts = draft.mounts()?;
         let Some((mount, below)) = mounts.route(&request.path) else {
+            self.count_use(draft)?;
             return Err(self.unrouted(draft, world, request, proof)?);
         };
         self.mount = Some(Arc::clone(mount));
@@ -287,6 +303,10 @@ impl Course {
             data: &request.data,
         };
         let engine = Arc::clone(world.registry.of(mount)?);
+        let is_open = engine.is_open(&call);
+        if !is_open {
+            self.count_use(draft)?;
+        }
         let slot = Slot::of(draft.source().barrier(), &self.caller, request);
         let remembered = match &slot {
             Some(slot) => slot.recall(draft)?,
@@ -302,9 +322,10 @@ impl Course {
             peer: request.peer.clone(),
             path: request.path.as_str(),
         };
-        let authorised = if engine.is_open(&call) {
+        let authorised = if is_open {
             Authorised::open()
         } else {
+            wrapping::judge(ctx.draft, request)?;
             proof?;
             if call.operation == Operation::Update {
                 // Malformed names are told apart after authorisation, not before.
@@ -321,19 +342,28 @@ impl Course {
             authorise(&acl, request, &call, sudo).ok_or(Refusal::Denied)?
         };
         self.operation = Some(call.operation);
-        if request.wrap.is_some() {
-            return Err(Refusal::invalid("response wrapping is not served"));
-        }
-        let is_last_use = matches!(&self.caller, Caller::Token(token) if token.num_uses == 1);
         if let Some(before) = remembered {
-            self.last_use = is_last_use;
             return Ok(before.envelope);
         }
+        if request.wrap.is_none() && request.path.as_str() == "sys/wrapping/wrap" {
+            return Err(Refusal::invalid(
+                "endpoint requires response wrapping to be used",
+            ));
+        }
         let operation = call.operation;
-        let answer = engine_decides(authorised, &*engine, &mut ctx, &call)?;
+        let answer = match engine_decides(authorised, &*engine, &mut ctx, &call) {
+            // Whoever opens it is to see that there is nothing, not that there is no answer.
+            Err(Refusal::Absent) if operation == Operation::List && request.wrap.is_some() => {
+                Answer::data(Map::new())
+            }
+            other => other?,
+        };
         self.quiet = answer.quiet;
-        self.last_use = is_last_use;
-        let envelope = envelope(draft, world, mount, &self.caller, request, answer)?;
+        let mut envelope = envelope(draft, world, mount, &self.caller, request, answer)?;
+        if let Some(ttl) = request.wrap.filter(|_| wrapping::is_wrappable(&envelope)) {
+            let path = request.path.as_str();
+            envelope = wrapping::wrap(draft, path, ttl, operation, &envelope)?;
+        }
         if let Some(slot) = &slot {
             slot.remember(draft, operation, &envelope)?;
         }
@@ -352,7 +382,7 @@ impl Course {
             return Ok(Ok(()));
         }
         if let Some(text) = &request.token {
-            let Some(mut token) = tokens::by_text(draft, text)? else {
+            let Some(token) = tokens::by_text(draft, text)? else {
                 return Ok(Err(Refusal::Unauthenticated));
             };
             // A root token without an end is how one gets back in: it is never bound.
@@ -369,12 +399,7 @@ impl Course {
                     _ => return Ok(Err(Refusal::Unauthenticated)),
                 }
             }
-            self.last_use = token.num_uses == 1;
-            self.caller = Caller::Token(Arc::new(token.clone()));
-            if 1 < token.num_uses {
-                token.num_uses -= 1;
-                tokens::save(draft, &token)?;
-            }
+            self.caller = Caller::Token(Arc::new(token));
             return Ok(Ok(()));
         }
         if let Some(identity) = request.peer.identity {
@@ -385,6 +410,22 @@ impl Course {
             return Ok(Ok(()));
         }
         Ok(Err(Refusal::Unauthenticated))
+    }
+
+    /// Counts a use of the caller's token: each request that needs one, granted or not, is a use.
+    fn count_use(&mut self, draft: &mut Draft<'_>) -> Result<(), Refusal> {
+        let Caller::Token(token) = &self.caller else {
+            return Ok(());
+        };
+        self.last_use = token.num_uses == 1;
+        if 1 < token.num_uses {
+            let mut token = Token::clone(token);
+            token.num_uses -= 1;
+            tokens::save(draft, &token)?;
+            // What is refused is taken back up to here.
+            self.authenticated = Some(draft.mark());
+        }
+        Ok(())
     }
 
     /// Refuses a path without a mount: only who may go there learns that there is none.
@@ -588,6 +629,11 @@ fn acl_of(
         .filter(|name| *name != "root" && !names.contains(name));
     let mut policies = Vec::new();
     for name in names.iter().chain(more).take(POLICIES_MAX) {
+        if name == wrapping::POLICY {
+            let policy = ctx.world.registry.policies.parse(builtin::WRAPPING);
+            policies.extend(policy.map(|policy| Policy::clone(&policy)));
+            continue;
+        }
         let Some(text) = ctx.draft.get(&Key::new(tables::POLICIES, name))? else {
             continue;
         };
@@ -668,6 +714,11 @@ fn envelope(
             envelope.lease_duration = ttl.as_secs();
         }
         Reply::Raw(raw) => envelope.shape = Shape::Raw(raw),
+        Reply::Ready(ready) => {
+            let warnings = std::mem::take(&mut envelope.warnings);
+            envelope = *ready;
+            envelope.warnings.extend(warnings);
+        }
         Reply::Stream(stream) => envelope.shape = Shape::Stream(stream),
     }
     Ok(envelope)

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use crate::core::identity::Alias;
+use crate::core::pipeline::Envelope;
 use crate::core::token_type::TokenType;
 
 /// What an engine answers, before the pipeline makes tokens and leases of it.
@@ -54,6 +55,8 @@ pub enum Reply {
     },
     /// Bytes as they are, without JSON: a key, a certificate.
     Raw(Raw),
+    /// An answer that was made before, whole.
+    Ready(Box<Envelope>),
     /// A stream that goes on.
     Stream(Stream),
 }

@@ -39,6 +39,8 @@ pub const AUDIT_TREE: Table = Table(0x82);
 pub const AUDIT_DEVICES: Table = Table(60);
 /// `batch` -> nothing: under its key batch tokens are sealed, and nothing is stored.
 pub const BATCH_TOKENS: Table = Table(17);
+/// `wrapping token's id 32` -> a wrapped answer.
+pub const WRAPPED: Table = Table(18);
 /// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.
 pub const GRAVES: Table = Table(14);
 /// `prefix` -> when: leases below it that were granted until then are revoked and not all swept.

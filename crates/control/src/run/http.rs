@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::fields::{parse_bool, parse_duration};
 use crate::core::idempotency::IdempotencyKey;
 use crate::core::path::{ApiPath, percent_decode};
-use crate::core::pipeline::{Envelope, Response, Shape};
+use crate::core::pipeline::{Response, Shape};
 use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::run::gate::Phase;
@@ -626,12 +626,20 @@ fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Rep
         _ => Map::new(),
     };
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
-    put("request_id", request_id.into());
+    let is_wrapped = envelope.wrap_info.is_some();
+    put(
+        "request_id",
+        if is_wrapped {
+            "".into()
+        } else {
+            request_id.into()
+        },
+    );
     put("lease_id", envelope.lease_id.into());
     put("renewable", envelope.renewable.into());
     put("lease_duration", envelope.lease_duration.into());
     put("data", envelope.data.map_or(Value::Null, Value::Object));
-    put("wrap_info", Value::Null);
+    put("wrap_info", envelope.wrap_info.unwrap_or(Value::Null));
     let warnings = envelope.warnings;
     put(
         "warnings",
@@ -644,15 +652,6 @@ fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Rep
     put("auth", envelope.auth.unwrap_or(Value::Null));
     put("mount_type", mount_kind.into());
     with_body(status, &Value::Object(body))
-}
-
-impl Envelope {
-    fn is_empty(&self) -> bool {
-        self.data.is_none()
-            && self.auth.is_none()
-            && self.lease_id.is_empty()
-            && self.warnings.is_empty()
-    }
 }
 
 fn with_body(status: StatusCode, body: &Value) -> hyper::Response<Reply> {

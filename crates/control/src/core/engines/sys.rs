@@ -12,6 +12,7 @@ mod capabilities;
 mod leases;
 mod mounts;
 mod policies;
+mod wrapping;
 
 /// The engine behind `sys/`.
 pub struct Sys;
@@ -28,6 +29,7 @@ impl Engine for Sys {
                 Operation::Read,
                 ["health" | "seal-status" | "leader" | "init"] | ["internal", "ui", "mounts", ..]
             ) | (Operation::Update, ["init" | "unseal"])
+                | (Operation::Read | Operation::Update, ["wrapping", "lookup"])
         )
     }
 
@@ -81,6 +83,7 @@ impl Engine for Sys {
                     ..,
                 ],
             ) => leases::decide(ctx, call, &segments),
+            (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
             (_, ["audit" | "audit-hash", ..]) => audit::decide(ctx, call, &segments),
             (
                 _,

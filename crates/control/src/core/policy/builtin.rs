@@ -17,6 +17,19 @@ path "sys/renew" { capabilities = ["update"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
 path "cubbyhole/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "sys/wrapping/wrap" { capabilities = ["update"] }
+path "sys/wrapping/lookup" { capabilities = ["update"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+path "sys/tools/hash" { capabilities = ["update"] }
+path "sys/tools/hash/*" { capabilities = ["update"] }
+path "identity/entity/id/{{identity.entity.id}}" { capabilities = ["read"] }
+path "identity/entity/name/{{identity.entity.name}}" { capabilities = ["read"] }
+path "identity/oidc/provider/+/authorize" { capabilities = ["read", "update"] }
+"#;
+
+/// What a wrapping token may do. Not editable, and of no other token.
+pub const WRAPPING: &str = r#"
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
 "#;
 
 /// What a node may do. Not editable.

@@ -9,6 +9,7 @@ use crate::core::leases;
 use crate::core::refusal::Refusal;
 use crate::core::tables;
 use crate::core::tokens::{Token, TokenId, at, child, save};
+use crate::core::wrapping;
 
 /// Children and leases that one decision ends with a token; the rest is swept later.
 pub(super) const SWEEP_MAX: usize = 256;
@@ -70,6 +71,9 @@ fn kill(draft: &mut Draft<'_>, id: &TokenId) -> Result<(), Refusal> {
         }
         if let Some(lease) = &token.lease {
             leases::forget(draft, lease)?;
+        }
+        if wrapping::is_wrapping(&token) {
+            draft.delete(wrapping::at(id));
         }
         draft.put(Key::new(tables::SWEEP, id.as_bytes()), Vec::new())?;
     }
