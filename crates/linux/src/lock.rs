@@ -19,7 +19,15 @@ const CONTENT_BYTES_MAX: u64 = 32;
 /// A lock that this process holds until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Frees it at once. Closing the file alone would leave the lock to a child that another thread
+    /// has just forked, until that child executes its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Takes the lock at `path`, making the file if needed; `None` if another process holds it.
@@ -31,7 +39,7 @@ pub fn take(path: &Path) -> io::Result<Option<Lock>> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     writeln!(file, "{}", std::process::id())?;
-    Ok(Some(Lock { _file: file }))
+    Ok(Some(Lock { file }))
 }
 
 /// The process that holds a lock.
