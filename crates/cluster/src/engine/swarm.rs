@@ -21,6 +21,8 @@ use crate::core::state::{Availability, Member, MemberId, Membership, Phase, Swar
 /// How long a member's certificate of Swarm lives: one that was removed while it could not be
 /// reached is nobody a day later.
 const CERTIFICATE_LIFE: Duration = Duration::from_hours(24);
+/// How an engine says that it waited too long for a part of itself.
+const GAVE_UP_WAITING: &str = "context deadline exceeded";
 
 /// The tokens with which an engine joins a Swarm. Secret.
 pub struct JoinTokens {
@@ -125,10 +127,21 @@ impl Engine {
     /// Leaves the Swarm, whatever runs.
     pub async fn leave_swarm(&self) -> Result<(), EngineError> {
         let options = LeaveSwarmOptionsBuilder::new().force(true).build();
-        match Object::new("leaving", "the Swarm")
-            .ask(self.docker.leave_swarm(Some(options)))
-            .await
-        {
+        let leave = || async {
+            let object = Object::new("leaving", "the Swarm");
+            object
+                .ask(self.docker.leave_swarm(Some(options.clone())))
+                .await
+        };
+        let left = match leave().await {
+            // The only manager stops its own parts in no order, and may wait for one that is gone
+            // (Docker 28.5). It has stopped them all by then: the next call finds that.
+            Err(EngineError::Refused { message, .. }) if message.contains(GAVE_UP_WAITING) => {
+                leave().await
+            }
+            other => other,
+        };
+        match left {
             // 503: it is no member.
             Err(error) if error.status() == Some(503) => Ok(()),
             other => other,

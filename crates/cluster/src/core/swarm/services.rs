@@ -7,7 +7,7 @@ use bastide_api::UnixTime;
 use super::{Desired, Memory, Plan, SURGE_MAX, Step};
 use crate::core::service::{Trouble, Wish};
 use crate::core::spread::{self, Move};
-use crate::core::state::{ManagerState, ServiceId, SwarmService, UpdateState};
+use crate::core::state::{ManagerState, ServiceId, SwarmService, SwarmTask, UpdateState};
 
 pub(super) fn services(
     plan: &mut Plan,
@@ -100,7 +100,16 @@ fn service(
         plan.waiting = true;
         return false;
     }
+    let tasks = || manager.tasks.iter().filter(|task| task.service == found.id);
     if found.update == UpdateState::Running {
+        // An update waits for ever for a task that no node can take.
+        let stuck = |task: &&SwarmTask| task.wanted && !task.running;
+        if let Some(reason) = tasks().filter(stuck).find_map(|task| task.trouble.as_ref()) {
+            plan.troubles.push(Trouble::new(
+                format!("the update of service `{name}` waits for a task: {reason}"),
+                mend(reason, &name),
+            ));
+        }
         plan.waiting = true;
         return false;
     }
@@ -111,7 +120,6 @@ fn service(
         ));
         return false;
     }
-    let tasks = || manager.tasks.iter().filter(|task| task.service == found.id);
     let running = tasks().filter(|task| task.wanted && task.running).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     if found.replicas == Some(wish.spec.replicas) {
@@ -128,7 +136,7 @@ fn service(
                     "{running} of {} tasks of `{name}` run: {reason}",
                     wish.spec.replicas
                 ),
-                format!("docker service ps --no-trunc {name}"),
+                mend(reason, &name),
             ));
         }
         return true;
@@ -144,6 +152,20 @@ fn service(
     plan.steps.push(update(wish, found, wish.spec.replicas));
     plan.waiting = true;
     false
+}
+
+/// What mends a service whose tasks are refused for this reason.
+fn mend(reason: &str, name: &str) -> String {
+    let look = format!("docker service ps --no-trunc {name}");
+    // An engine that was replaced by a later release may find a network of its former life in its own
+    // books and refuse to make it anew (seen from Docker 26.1 to 28.5); a restart keeps the books.
+    if reason.starts_with("network ") && reason.ends_with(" exists") {
+        return format!(
+            "on the node that `{look}` shows: systemctl stop docker.socket docker; rm \
+             /var/lib/docker/network/files/local-kv.db; systemctl start docker"
+        );
+    }
+    look
 }
 
 fn update(wish: &Wish, found: &SwarmService, replicas: u32) -> Step {

@@ -391,6 +391,32 @@ fn an_update_that_was_rolled_back_is_not_tried_again_until_something_new_is_depl
 }
 
 #[test]
+fn an_update_that_waits_for_a_task_tells_why() {
+    let mut wanted = desired(1);
+    wanted.wishes = vec![wish("1")];
+    let mut actual = manager();
+    state(&mut actual).services = vec![service(&wish("1"))];
+    state(&mut actual).services[0].update = UpdateState::Running;
+    let mut all = tasks(&[1, 2, 3]);
+    all[2].running = false;
+    state(&mut actual).tasks = all.clone();
+    assert_eq!(decide(&wanted, &actual).troubles, [], "it may come yet");
+    all[2].trouble = Some("no suitable node".to_owned());
+    state(&mut actual).tasks = all.clone();
+    let troubles = decide(&wanted, &actual).troubles;
+    assert_eq!(troubles.len(), 1);
+    all[2].trouble = Some("network 4fcfct3x exists".to_owned());
+    state(&mut actual).tasks = all;
+    let stale = decide(&wanted, &actual).troubles;
+    assert!(stale[0].mend.contains("local-kv.db"), "{}", stale[0]);
+    assert!(
+        troubles[0].what.contains("no suitable node"),
+        "{}",
+        troubles[0]
+    );
+}
+
+#[test]
 fn a_service_that_lacks_replicas_tells_why() {
     let mut wanted = desired(1);
     wanted.wishes = vec![wish("1")];
