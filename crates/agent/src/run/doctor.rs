@@ -238,7 +238,7 @@ async fn mesh(member: &Member, view: &View, status: Option<&Status>) -> MeshSeen
     let peers = peers.map(|(node, path)| async {
         PeerSeen {
             name: node.name.to_string(),
-            path: described(path, status),
+            path: described(path, view.cluster.plan.mtu, status),
             answers: reach(SocketAddr::from((node.address, ports::IMAGES))).await,
         }
     });
@@ -259,18 +259,22 @@ async fn mesh(member: &Member, view: &View, status: Option<&Status>) -> MeshSeen
     }
 }
 
-/// A path in words; none where there is no path.
-fn described(path: &PathFact, status: Option<&Status>) -> Option<String> {
+/// A path in words; none where there is no path. `mtu` is the cluster's, in bytes.
+fn described(path: &PathFact, mtu: u16, status: Option<&Status>) -> Option<String> {
     let rtt = path.rtt_us.map(|rtt| f64::from(rtt) / 1000.0);
     let rtt = rtt.map(|ms| format!(", {ms:.1} ms")).unwrap_or_default();
+    let narrow = path.mtu.filter(|fits| *fits < mtu);
+    let narrow = narrow
+        .map(|fits| format!("; something on the way swallows longer packets than {fits} bytes"));
+    let narrow = narrow.unwrap_or_default();
     match path.kind {
         PathKind::None => None,
-        PathKind::Direct { to } => Some(format!("direct, to {to}{rtt}")),
+        PathKind::Direct { to } => Some(format!("direct, to {to}{rtt}{narrow}")),
         PathKind::Relayed { via } => {
             let mut nodes = status.into_iter().flat_map(|status| &status.nodes);
             let relay = nodes.find(|node| node.id == via);
             let relay = relay.map_or_else(|| via.to_string(), |node| node.name.to_string());
-            Some(format!("relayed by {relay}{rtt}"))
+            Some(format!("relayed by {relay}{rtt}{narrow}"))
         }
     }
 }

@@ -5,9 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use bastide_api::UnixTime;
+use bastide_api::doctor::Outcome;
 use bastide_pki::certificate_lifetime;
 
 use crate::containers::{Container, idle};
+use crate::doctor::checks_by;
 use crate::site::{Folder, Site, Started, can_run, kill_all_of, until};
 use crate::timing::{TestClock, can_set_clocks};
 
@@ -140,6 +142,14 @@ fn nodes_go_on_without_a_server_restart_from_their_views_and_renew_late() {
         !away.site.pings("boreas", "delos"),
         "what has ended stays so"
     );
+    let checks = checks_by(
+        &away.site,
+        "boreas",
+        away.clock.bastide(&["doctor", "--json"]),
+    );
+    let failed = checks.iter().filter(|check| check.outcome == Outcome::Fail);
+    let failed: Vec<_> = failed.map(|check| check.name.as_str()).collect();
+    assert!(failed.contains(&"certificate"), "{failed:?}");
     away.server_returns();
     until("the mesh", || is_whole(&away.site));
     away.site.down();

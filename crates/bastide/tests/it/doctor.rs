@@ -22,7 +22,7 @@ pub fn checks_by(site: &Site, host: &str, command: Command) -> Vec<Check> {
 }
 
 /// The names of the checks that fail, and that each says what mends it.
-fn failing(site: &Site, host: &str) -> BTreeSet<String> {
+pub fn failing(site: &Site, host: &str) -> BTreeSet<String> {
     let checks = checks(site, host);
     let failed = checks
         .into_iter()
@@ -65,6 +65,10 @@ fn the_doctor_finds_each_fault_and_only_that() {
 
     let (_ticket, up) = site.up();
     site.join("boreas", &[]);
+    site.run(
+        "cygnus",
+        "mkdir -p /var/lib/bastide && mount -t tmpfs -o size=1g tmpfs /var/lib/bastide",
+    );
     site.join("cygnus", &[]);
     until("the mesh", || {
         site.pings("boreas", "atlas") && site.pings("boreas", "cygnus")
@@ -72,6 +76,22 @@ fn the_doctor_finds_each_fault_and_only_that() {
     until_failing(&site, "boreas", &[]);
     until_failing(&site, "atlas", &[]);
     assert!(failing(&site, "boreas").contains("engine"), "none runs");
+
+    // A disk with little room, and one with none.
+    let resize = |size: &str| {
+        let remount = format!("mount -o remount,size={size} /var/lib/bastide");
+        site.run("cygnus", &remount);
+    };
+    resize("8m");
+    until_failing(&site, "cygnus", &["disk"]);
+    let fill = "dd if=/dev/zero of=/var/lib/bastide/filler bs=4k 2>/dev/null";
+    assert!(!site.succeeds("cygnus", fill), "it is full");
+    let is_full =
+        |check: &Check| check.name == "disk" && check.found.contains("nothing can be written");
+    assert!(checks(&site, "cygnus").iter().any(is_full));
+    site.run("cygnus", "rm /var/lib/bastide/filler");
+    resize("1g");
+    until_failing(&site, "cygnus", &[]);
 
     // A peer whose answers are dropped on its way back has a path, and yet nothing comes.
     site.run(

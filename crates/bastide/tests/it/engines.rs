@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::containers::{Container, idle};
+use crate::doctor;
 use crate::site::{ATLAS, Site, can_run, until};
 
 /// A host on the internet that belongs to nobody here.
@@ -106,6 +107,8 @@ fn an_engine_with_work_of_its_own_keeps_it_and_what_is_wrong_with_it_is_said() {
         is_told(&site, "does not answer since")
     });
     eprintln_elapsed("a hung engine is told", hung);
+    let failing = doctor::failing(&site, "atlas");
+    assert!(failing.contains("engine"), "{failing:?}");
     assert!(site.resolves("atlas", "atlas.node.test.internal"));
     assert!(is_served(&site));
     signal(engine.pid, Signal::CONT);

@@ -24,6 +24,7 @@ mod secrets;
 mod sessions;
 mod site;
 mod steps;
+mod swarm;
 mod timing;
 mod units;
 mod upgrade;

@@ -393,6 +393,13 @@ fn a_host_that_moves_and_a_router_that_swallows_long_datagrams_stop_nothing_for_
     );
     let screen = site.bastide("boreas", &["status"]);
     assert!(screen.contains("packets of 1420 -> 1216 bytes"), "{screen}");
+    let checks = crate::doctor::checks(&site, "boreas");
+    let atlas = checks.iter().find(|check| check.name == "peer atlas");
+    let found = &atlas.unwrap().found;
+    assert!(
+        found.contains("swallows longer packets than 1216"),
+        "{found}"
+    );
     // From now on at once.
     let took = megabyte(&site, "atlas", "boreas");
     assert!(took < Duration::from_secs(3), "{took:?}");

@@ -173,6 +173,15 @@ fn a_copied_disk_keeps_out_of_the_mesh_and_both_machines_are_told_of() {
             troubles.any(|line| line.contains("another machine runs with this node's keys"))
         })
     });
+    let checks = crate::doctor::checks(&site, "eris");
+    let is_told = |check: &bastide_api::doctor::Check| {
+        check.outcome == bastide_api::doctor::Outcome::Fail
+            && check
+                .found
+                .contains("another machine runs with this node's keys")
+            && check.mend.is_some()
+    };
+    assert!(checks.iter().any(is_told), "{checks:?}");
     // Nothing is lost while all come to know.
     let pings = site.output(
         "boreas",

@@ -232,9 +232,15 @@ impl Site {
 
     /// `bastide up` on atlas; returns the ticket that it prints.
     pub fn up(&mut self) -> (String, Started) {
+        self.up_with(&[])
+    }
+
+    /// The same, with more options.
+    pub fn up_with(&mut self, more: &[&str]) -> (String, Started) {
         let words = ["up", "--foreground", "--cluster", "test", "--public", ATLAS];
         let options = ["--site", "cloud", "--swarm-heartbeat-ms", "1000"];
-        let started = self.start("atlas", bastide(&[&words[..], &options].concat()), "");
+        let words = [&words[..], &options, more].concat();
+        let started = self.start("atlas", bastide(&words), "");
         (started.line("a ticket"), started)
     }
 
