@@ -50,6 +50,9 @@ const INGRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long additional replicas may take to run before they are given up.
 pub const SURGE_MAX: Duration = Duration::from_mins(1);
 
+/// Within this they run as a rule: later it is said why they do not.
+const SURGE_USUAL: Duration = Duration::from_secs(10);
+
 /// What the control plane knows of the Swarm.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {

@@ -125,6 +125,12 @@ fn an_additional_replica_that_never_runs_is_given_up() {
     assert_eq!(rounds.replicas(3_000), Some(5));
     rounds.state().services[0].replicas = Some(5);
     let given_up = 3_000 + u64::try_from(SURGE_MAX.as_millis()).unwrap();
+    // Why it does not run is said before that, though not at once: it may be about to.
+    rounds.state().tasks = tasks(&[1, 1, 2, 2]);
+    rounds.state().tasks[3].running = false;
+    rounds.state().tasks[3].trouble = Some("no room".to_owned());
+    assert_eq!(rounds.at(4_000).troubles, []);
+    assert!(rounds.at(13_000).troubles[0].what.contains("no room"));
     assert_eq!(rounds.replicas(given_up - 1), None);
     assert_eq!(rounds.replicas(given_up), Some(3));
 }

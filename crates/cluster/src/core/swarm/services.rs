@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bastide_api::UnixTime;
 
-use super::{Desired, Memory, Plan, SURGE_MAX, Step};
+use super::{Desired, Memory, Plan, SURGE_MAX, SURGE_USUAL, Step};
 use crate::core::service::{Trouble, Wish};
 use crate::core::spread::{self, Move};
 use crate::core::state::{ManagerState, ServiceId, SwarmService, SwarmTask, UpdateState};
@@ -122,30 +122,30 @@ fn service(
     }
     let running = tasks().filter(|task| task.wanted && task.running).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
-    if found.replicas == Some(wish.spec.replicas) {
-        memory.surge_since.remove(&found.id);
+    let lacking = |wanted: u32| {
         // Those that ought to run first: they say why they cannot.
         let mut told = tasks()
             .filter(|task| task.wanted)
             .chain(tasks().filter(|task| !task.wanted));
-        if running < wish.spec.replicas
-            && let Some(reason) = told.find_map(|task| task.trouble.as_ref())
-        {
-            plan.troubles.push(Trouble::new(
-                format!(
-                    "{running} of {} tasks of `{name}` run: {reason}",
-                    wish.spec.replicas
-                ),
-                mend(reason, &name),
-            ));
-        }
+        let reason = told.find_map(|task| task.trouble.as_ref());
+        reason.filter(|_| running < wanted).map(|reason| {
+            let what = format!("{running} of {wanted} tasks of `{name}` run: {reason}");
+            Trouble::new(what, mend(reason, &name))
+        })
+    };
+    if found.replicas == Some(wish.spec.replicas) {
+        memory.surge_since.remove(&found.id);
+        plan.troubles.extend(lacking(wish.spec.replicas));
         return true;
     }
     // Too many on purpose: wait until they run, then let Swarm take them from the fullest nodes.
     if let Some(since) = memory.surge_since.get(&found.id)
         && now.since(*since) < SURGE_MAX
-        && found.replicas.is_some_and(|replicas| running < replicas)
+        && let Some(replicas) = found.replicas.filter(|replicas| running < *replicas)
     {
+        if SURGE_USUAL <= now.since(*since) {
+            plan.troubles.extend(lacking(replicas));
+        }
         plan.waiting = true;
         return false;
     }
