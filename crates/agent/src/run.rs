@@ -9,6 +9,7 @@ pub mod host;
 mod images;
 pub mod join;
 mod ledger;
+mod log_guard;
 mod membership;
 pub mod preflight;
 mod report;

@@ -14,6 +14,8 @@ use crate::{Revision, ViewEntries};
 
 /// The entry of the view that holds it.
 pub const HISTORY: &str = "history";
+/// The entry of the view that holds the key which verifies checkpoints of the audit log, as a JSON text.
+pub const LOG_KEY: &str = "log";
 /// Runs that are told: about a restart a day for two months.
 pub const RUNS_MAX: usize = 64;
 

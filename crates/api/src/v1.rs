@@ -249,6 +249,14 @@ pub enum WatchEvent {
         /// Its report.
         value: Option<NodeFacts>,
     },
+    /// The audit log has grown. Not part of the map; only for watchers that ask for it.
+    Log {
+        /// A signed checkpoint: see `bastide_pki::log`.
+        note: String,
+        /// Hashes, in base64, which prove that the log begins with what the watcher knew; none if it
+        /// is the same, not as long, or known so long ago that nothing is kept.
+        proof: Vec<String>,
+    },
     /// Nothing happened; the stream lives. At least every 10 s.
     Ping,
 }

@@ -197,20 +197,25 @@ impl Client {
 
     /// Begins to watch, from the revision that is known already; 0 begins with a snapshot.
     pub async fn watch(&self, from: Revision) -> Result<Watch, ClientError> {
-        self.watch_after(from, None).await
+        self.watch_after(from, None, None).await
     }
 
     /// As [`Self::watch`], and tells of which view, and of which run of the control plane, is known:
-    /// so the control plane learns if its store is not the one that it was.
+    /// so the control plane learns if its store is not the one that it was. `log`: how many lines of
+    /// the audit log are known, to hear of its checkpoints.
     pub async fn watch_after(
         &self,
         from: Revision,
         known: Option<(Revision, &str)>,
+        log: Option<u64>,
     ) -> Result<Watch, ClientError> {
         let by = Instant::now() + self.inner.patience.answer;
         let mut path = format!("/v1/mesh/watch?from={}", from.0);
         if let Some((revision, run)) = known {
             path = format!("{path}&known={}&run={run}", revision.0);
+        }
+        if let Some(lines) = log {
+            path = format!("{path}&log={lines}");
         }
         let request = self.request("GET", &path, None)?;
         let mut wire = Wire::open(&self.inner.endpoints, by).await?;

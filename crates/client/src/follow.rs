@@ -70,6 +70,13 @@ pub enum Followed {
         /// The signature.
         signature: String,
     },
+    /// A checkpoint of the audit log, for a [`crate::LogFollower`].
+    Log {
+        /// The signed note.
+        note: String,
+        /// What proves that it follows from what is known.
+        proof: Vec<String>,
+    },
     /// A node's report; `None` when it is gone.
     Fact {
         /// Which node.
@@ -197,6 +204,7 @@ impl ViewFollower {
                     facts: value,
                 });
             }
+            WatchEvent::Log { note, proof } => return Ok(Followed::Log { note, proof }),
             WatchEvent::Ping => {}
         }
         Ok(Followed::Nothing)

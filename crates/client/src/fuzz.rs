@@ -92,7 +92,7 @@ impl Model {
                 }
                 self.building = Some(entries.entries);
             }
-            WatchEvent::Fact { .. } | WatchEvent::Ping => {}
+            WatchEvent::Fact { .. } | WatchEvent::Log { .. } | WatchEvent::Ping => {}
         }
         let before = self.follower.resume_from();
         let (is_sign, revision) = match &event {

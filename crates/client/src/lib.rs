@@ -18,6 +18,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzz;
 mod http;
+mod log;
 mod session;
 mod tasks;
 mod tls;
@@ -26,6 +27,7 @@ mod watch;
 pub use client::{Client, Patience};
 pub use error::{Attempt, ClientError, Failing};
 pub use follow::{FollowError, Followed, ViewFollower};
+pub use log::{KnownLog, LogError, LogFollower};
 pub use session::{
     SessionEvent, SessionInput, SessionOutput, open_session, read_frame, write_frame,
 };

@@ -21,6 +21,7 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod identity;
+pub mod log;
 mod peer;
 mod proof;
 pub mod ssh;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bastide_api::v1::{NodeFacts, RenewRequest, WatchEvent};
 use bastide_api::{ClusterRecord, NodeId, Revision, View, ViewEntries, ViewError};
-use bastide_client::{ClientError, FollowError, Followed, ViewFollower};
+use bastide_client::{ClientError, FollowError, Followed, LogError, ViewFollower};
+use bastide_pki::Verified;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::log_guard::LogGuard;
 use super::membership::Member;
 use super::state::{SignedView, StateDir};
 
@@ -103,13 +105,22 @@ pub async fn catch_up(state: &StateDir, member: &Member) {
 /// Waits for the newest view, and keeps it.
 async fn newest(state: &StateDir, member: &Member) -> Result<(), Ended> {
     let mut follower = known(state, member);
-    let watching = member.client().watch(follower.resume_from()).await;
+    let mut log = LogGuard::new(state);
+    let watching = member
+        .client()
+        .watch_after(follower.resume_from(), None, Some(log.lines()))
+        .await;
     let mut watch = watching.inspect_err(|error| member.refused(error))?;
     loop {
-        if let Followed::View { view, signature } = follower.handle(watch.next().await?)? {
-            View::parse(&view)?;
-            keep(state, &view, signature);
-            return Ok(());
+        match follower.handle(watch.next().await?)? {
+            Followed::View { view, signature } => {
+                log.view(&view)?;
+                View::parse(&view)?;
+                keep(state, &view, signature);
+                return Ok(());
+            }
+            Followed::Log { note, proof } => log.checkpoint(None, note, proof)?,
+            Followed::Nothing | Followed::Fact { .. } => {}
         }
     }
 }
@@ -121,6 +132,8 @@ enum Ended {
     Client(#[from] ClientError),
     #[error(transparent)]
     Follow(#[from] FollowError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error(transparent)]
     View(#[from] ViewError),
 }
@@ -143,6 +156,10 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
         let departed = match &error {
             Ended::Follow(error) if error.is_departure() => {
                 warn!(%error, "the control plane's view is not followed");
+                Some(Some(error.to_string()))
+            }
+            Ended::Log(error) => {
+                warn!(%error, "the control plane's audit log is not the one that is known");
                 Some(Some(error.to_string()))
             }
             Ended::Client(ClientError::Refused { .. }) => Some(None),
@@ -174,9 +191,12 @@ async fn one_watch(
     let run = follower.run();
     let revision = follower.view().map(|view| view.revision);
     let known = revision.zip(run.as_deref());
+    let mut log = LogGuard::new(state);
+    // Of the view, what this watch has brought: what an earlier one brought may be of another store.
+    let mut brought: Option<Arc<Verified<ViewEntries>>> = None;
     let mut watch = member
         .client()
-        .watch_after(follower.resume_from(), known)
+        .watch_after(follower.resume_from(), known, Some(log.lines()))
         .await?;
     info!(controller = watch.address(), "following the control plane");
     pictures.send_if_modified(|picture| {
@@ -190,7 +210,7 @@ async fn one_watch(
         // A controller whose view is not followed is not asked again and again at once.
         let settles = matches!(event, WatchEvent::Ping | WatchEvent::Fact { .. });
         let followed = follower.handle(event)?;
-        if settles || followed != Followed::Nothing {
+        if settles {
             *attempt = 0;
         }
         match followed {
@@ -199,12 +219,18 @@ async fn one_watch(
                 view: entries,
                 signature,
             } => {
+                log.view(&entries)?;
+                *attempt = 0;
                 let view = Arc::new(View::parse(&entries)?);
+                brought = Some(Arc::clone(&entries));
                 keep(state, &entries, signature);
                 pictures.send_modify(|picture| {
                     picture.view = view;
                     picture.departed = None;
                 });
+            }
+            Followed::Log { note, proof } => {
+                log.checkpoint(brought.as_ref().map(|view| &***view), note, proof)?;
             }
             Followed::Fact { node, facts } => pictures.send_modify(|picture| {
                 let known = Arc::make_mut(&mut picture.facts);

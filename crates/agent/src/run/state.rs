@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bastide_api::v1::JoinAnswer;
 use bastide_api::{InstanceId, NodeId, Secret, ViewEntries};
+use bastide_client::KnownLog;
 use bastide_linux::clock::{Clock, Mark};
 use bastide_linux::file;
 use bastide_linux::lock::{self, Lock};
@@ -28,6 +29,8 @@ const OLD_JOURNAL: &str = "journal.json";
 /// Held by the agent that uses the folder.
 pub const LOCK: &str = "lock";
 const CLOCK: &str = "clock.json";
+/// The last checkpoint of the control plane's audit log.
+pub const LOG: &str = "audit-log.json";
 
 /// What went wrong with the agent's folder.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +219,16 @@ impl StateDir {
             _ => {}
         }
         self.write_json(VIEW, view)
+    }
+
+    /// The last checkpoint of the control plane's audit log.
+    pub fn log(&self) -> Result<Option<KnownLog>, StateError> {
+        self.read_json(LOG)
+    }
+
+    /// Stores the last checkpoint of the control plane's audit log.
+    pub fn save_log(&self, known: &KnownLog) -> Result<(), StateError> {
+        self.write_json(LOG, known)
     }
 
     /// Where the journal of changes to this host is.

@@ -15,6 +15,7 @@ use crate::core::request::Operation;
 pub mod devices;
 mod hasher;
 mod line;
+pub mod log;
 
 pub use hasher::Hasher;
 pub use line::{Lines, Recorder};

@@ -88,6 +88,8 @@ pub enum Stream {
         from: Option<Revision>,
         /// Which view the watcher knows, and the run of the control plane that it is of.
         known: Option<(Revision, String)>,
+        /// How many lines of the audit log the watcher knows, if it wants to hear of it.
+        log: Option<u64>,
     },
 }
 

@@ -211,6 +211,12 @@ impl Outboxes {
         batch.ops.extend(gone.map(bastide_store::Op::Delete));
     }
 
+    /// Returns the outbox of the server's own device, if it has one.
+    pub(super) fn own(&mut self) -> Option<&mut Outbox> {
+        let mut each = self.each.iter_mut();
+        each.find(|outbox| outbox.id() == DeviceId::default())
+    }
+
     /// Calls `work` on each.
     pub(super) fn all(&mut self, work: impl FnMut(&mut Outbox)) {
         self.each.iter_mut().for_each(work);

@@ -124,6 +124,42 @@ impl AuditFile {
         self.last.zip(self.tail)
     }
 
+    /// Returns the lines of the file from number `from` on, as their numbers and hashes.
+    pub fn lines_from(&mut self, from: u64) -> io::Result<Vec<(u64, LineHash)>> {
+        let length = self.length;
+        let mut window = 1 << 20;
+        loop {
+            let start = length.saturating_sub(window);
+            let mut bytes = vec![0; usize::try_from(length - start).map_err(io::Error::other)?];
+            std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut bytes, start)?;
+            // What stands before the first end of a line may be a part of one.
+            let whole = match start {
+                0 => 0,
+                _ => bytes
+                    .iter()
+                    .position(|&byte| byte == b'\n')
+                    .map_or(bytes.len(), |at| at + 1),
+            };
+            let mut found = Vec::new();
+            let mut reaches = start == 0;
+            for line in bytes[whole..].split(|&byte| byte == b'\n') {
+                if line.is_empty() {
+                    continue;
+                }
+                let parsed: Numbered = serde_json::from_slice(line)
+                    .map_err(|_| io::Error::other("a line is not one of ours"))?;
+                reaches |= parsed.seq <= from;
+                if from <= parsed.seq {
+                    found.push((parsed.seq, line_hash(line)));
+                }
+            }
+            if reaches {
+                return Ok(found);
+            }
+            window *= 4;
+        }
+    }
+
     /// Returns up to where the file is known to be durable, in bytes.
     pub fn length_durable(&self) -> u64 {
         self.length_durable

@@ -9,6 +9,7 @@ pub mod dev;
 pub mod gate;
 pub mod http;
 pub mod listen;
+pub mod log_book;
 pub mod outbox;
 pub mod plane;
 pub mod server;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::audit::devices::{DeviceId, Target};
 use crate::core::need::Need;
 use crate::core::tables;
-use crate::run::audit_file::{AuditFile, Synced, line_hash};
+use crate::run::audit_file::{AuditFile, LineHash, Synced, line_hash};
 use crate::run::audit_remote::Remote;
 use crate::run::writer::WriterError;
 
@@ -104,6 +104,7 @@ struct Head {
 struct Line {
     number: u64,
     text: Arc<[u8]>,
+    hash: LineHash,
     /// Whether it is in the store meanwhile.
     is_stored: bool,
 }
@@ -124,8 +125,12 @@ pub(super) struct Outbox {
     written: usize,
     /// Numbers of records that are durable on the device and still in the store.
     trimmed: Vec<u64>,
+    /// Records that became durable and that nobody asked for yet.
+    durable: Vec<(u64, LineHash)>,
     /// Requests that it could not take while others could.
     missed: u64,
+    /// Whether nobody has asked yet for what is durable.
+    is_first: bool,
     synced: Instant,
     tried: Instant,
 }
@@ -144,7 +149,9 @@ impl Outbox {
             waiting_bytes: 0,
             written: 0,
             trimmed: Vec::new(),
+            durable: Vec::new(),
             missed: 0,
+            is_first: true,
             synced: Instant::now(),
             tried: Instant::now(),
         }
@@ -239,11 +246,9 @@ impl Outbox {
         for (key, line) in store.range(&all, 16 * WAITING_MAX)? {
             let number = key.rest().strip_prefix(prefix.as_slice());
             if let Some(number) = number.and_then(|it| <[u8; 8]>::try_from(it).ok()) {
-                self.push(
-                    u64::from_be_bytes(number),
-                    line.expose().as_slice().into(),
-                    true,
-                );
+                let text = line.expose().as_slice();
+                let hash = line_hash(text);
+                self.push(u64::from_be_bytes(number), text.into(), hash, true);
             }
         }
         Ok(())
@@ -275,11 +280,12 @@ impl Outbox {
         self.trimmed.clear();
     }
 
-    fn push(&mut self, number: u64, text: Arc<[u8]>, is_stored: bool) {
+    fn push(&mut self, number: u64, text: Arc<[u8]>, hash: LineHash, is_stored: bool) {
         self.waiting_bytes += text.len();
         self.waiting.push_back(Line {
             number,
             text,
+            hash,
             is_stored,
         });
     }
@@ -347,7 +353,7 @@ impl Outbox {
         self.head.next += 1;
         self.head.previous.clear();
         data_encoding::HEXLOWER.encode_append(&hash, &mut self.head.previous);
-        self.push(number, line.into(), false);
+        self.push(number, line.into(), hash, false);
     }
 
     /// Returns what is to be stored along with the next commit: records that are durable nowhere, and
@@ -374,6 +380,28 @@ impl Outbox {
     pub(super) fn take_trimmed(&mut self) -> Vec<Key> {
         let numbers = std::mem::take(&mut self.trimmed);
         numbers.into_iter().map(|it| self.record_at(it)).collect()
+    }
+
+    /// Returns the records that became durable in the server's own file since the last time, from
+    /// number `from` on.
+    pub(super) fn take_durable(&mut self, from: u64) -> Vec<(u64, LineHash)> {
+        let durable = std::mem::take(&mut self.durable);
+        if durable.first().is_none_or(|(first, _)| *first <= from) && !self.is_first {
+            return durable;
+        }
+        // Since the last start, or while the file could not be used.
+        let Some(Sink::File(file)) = &mut self.sink else {
+            self.durable = durable;
+            return Vec::new();
+        };
+        self.is_first = false;
+        match file.lines_from(from) {
+            Ok(lines) => lines.into_iter().chain(durable).collect(),
+            Err(error) => {
+                tracing::error!(device = self.name, cause = %error, "the audit log cannot be read");
+                durable
+            }
+        }
     }
 
     /// Returns all that the store holds for this device, which was disabled.
@@ -483,6 +511,9 @@ impl Outbox {
                 self.waiting_bytes -= line.text.len();
                 if line.is_stored {
                     self.trimmed.push(line.number);
+                }
+                if self.id == DeviceId::default() {
+                    self.durable.push((line.number, line.hash));
                 }
             }
             self.written -= done;

@@ -9,6 +9,7 @@ use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{self, KeySize};
 use bastide_api::{Revision, Secret, UnixTime};
 use bastide_linux::clock::Clock;
+use bastide_pki::log::Hash;
 use bastide_store::{OpenSnapshot, Store, Unsealed};
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -32,6 +33,7 @@ use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::core::tend;
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
+use crate::run::log_book::{self, Signed};
 use crate::run::outbox::AuditTo;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
 
@@ -62,6 +64,7 @@ struct Inner {
     jobs: mpsc::Sender<Job>,
     /// The mounts, and at which revision they were read.
     mounts: Mutex<Option<(Revision, Arc<MountTable>)>>,
+    checkpoints: watch::Receiver<Option<Arc<Signed>>>,
     /// The audit devices, and from which revision on they are.
     devices: Mutex<Option<(Revision, Arc<DeviceTable>)>>,
     passwords: Semaphore,
@@ -97,6 +100,7 @@ impl Plane {
             commits,
             broke,
         )?;
+        let checkpoints = writer.checkpoints();
         let thread = std::thread::Builder::new()
             .name("control-writer".to_owned())
             .spawn(move || writer.run(taken))
@@ -112,6 +116,7 @@ impl Plane {
             broken,
             jobs,
             mounts: Mutex::new(None),
+            checkpoints,
             devices: Mutex::new(None),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
@@ -128,6 +133,17 @@ impl Plane {
     /// Looks after the audit file: it was moved away, and a new one is to be begun.
     pub async fn reopen_audit(&self) {
         let _ = self.0.jobs.send(Job::Reopen).await;
+    }
+
+    /// Hears of signed checkpoints of the server's own audit log.
+    pub fn checkpoints(&self) -> watch::Receiver<Option<Arc<Signed>>> {
+        self.0.checkpoints.clone()
+    }
+
+    /// Proves that the audit log of `to` lines begins with that of `from` lines; `None` if that is too
+    /// long ago.
+    pub fn log_proof(&self, from: u64, to: u64) -> Result<Option<Vec<Hash>>, Refusal> {
+        Ok(log_book::proof(&self.snapshot()?, from, to)?)
     }
 
     /// Returns when the store takes no more writes.

@@ -233,7 +233,7 @@ pub(crate) fn on_open_store(
                 file: file.path.display().to_string(),
             })
             .collect(),
-        audit_by_api: false,
+        audit_by_api: config.compat == Compat::Vault,
         started: now(),
         compat: config.compat,
         ttls: config.ttls,

@@ -16,6 +16,7 @@ use crate::core::entropy::Entropy;
 use crate::core::need::Need;
 use crate::core::tables;
 use crate::run::audit_devices::{Outboxes, Records};
+use crate::run::log_book::{self, LogBook, Signed};
 use crate::run::outbox::{AuditTo, Outbox};
 
 /// Most requests of one commit.
@@ -133,6 +134,8 @@ pub struct Writer {
     barrier: Arc<Unsealed>,
     commits: watch::Sender<Revision>,
     audit: Outboxes,
+    /// The tree over the server's own audit log.
+    book: LogBook,
     clock: Clock,
     /// How often the audit file is made durable and the outbox trimmed.
     sync_every: Duration,
@@ -176,17 +179,27 @@ impl Writer {
             Vec::new()
         });
         drop(draft);
-        let audit = Outboxes::open(audit, &others, &open)?;
+        let mut audit = Outboxes::open(audit, &others, &open)?;
+        let mut book = LogBook::open(&open, &barrier)?;
+        if let Some(own) = audit.own() {
+            book.take(own.take_durable(book.size()));
+        }
         Ok(Self {
             store,
             barrier,
             commits,
             audit,
+            book,
             clock,
             sync_every: SYNC_EVERY,
             time_written: None,
             broken,
         })
+    }
+
+    /// Hears of signed checkpoints of the server's own audit log.
+    pub fn checkpoints(&self) -> watch::Receiver<Option<Arc<Signed>>> {
+        self.book.heard()
     }
 
     /// Works until it is told to stop or the last sender is gone; then leaves the audit file durable.
@@ -230,6 +243,9 @@ impl Writer {
                     outbox.flush();
                     outbox.sync_if_due(every);
                 });
+                if self.audit.own().is_some() {
+                    self.book.tell();
+                }
                 self.commits
                     .send_if_modified(|at| std::mem::replace(at, revision) != revision);
                 for (done, result) in answers {
@@ -394,6 +410,14 @@ impl Writer {
             self.audit.all(Outbox::tick);
         }
         self.audit.trim(&mut own);
+        if (ticked || reopens)
+            && let Some(log) = self.audit.own()
+        {
+            let durable = log.take_durable(self.book.size());
+            self.book.take(durable);
+            let tree = self.book.take_unstored();
+            own.ops.extend(log_book::ops(&self.barrier, tree));
+        }
         let is_due = self
             .time_written
             .is_none_or(|at| TIME_EVERY <= at.elapsed());

@@ -146,6 +146,7 @@ fn watch(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> 
     let watch = Stream::Watch {
         from: from.map(bastide_api::Revision),
         known: known.zip(call.fields().text("run")?),
+        log: call.fields().count("log")?,
     };
     Ok(Answer {
         quiet: true,

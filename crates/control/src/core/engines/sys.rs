@@ -40,7 +40,14 @@ impl Engine for Sys {
             &segments[..],
             ["auth", _, ..]
                 | [
-                    "audit" | "raw" | "rekey" | "remount" | "rotate" | "seal" | "step-down",
+                    "audit"
+                        | "audit-log"
+                        | "raw"
+                        | "rekey"
+                        | "remount"
+                        | "rotate"
+                        | "seal"
+                        | "step-down",
                     ..
                 ]
                 | ["revoke-prefix" | "revoke-force", ..]
@@ -84,7 +91,7 @@ impl Engine for Sys {
                 ],
             ) => leases::decide(ctx, call, &segments),
             (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
-            (_, ["audit" | "audit-hash", ..]) => audit::decide(ctx, call, &segments),
+            (_, ["audit" | "audit-hash" | "audit-log", ..]) => audit::decide(ctx, call, &segments),
             (
                 _,
                 [

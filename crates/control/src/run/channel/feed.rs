@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bastide_api::v1::WatchEvent;
 use bastide_api::{NodeId, Revision, ViewEntries};
@@ -10,6 +10,7 @@ use bastide_client::TaskGroup;
 use bastide_pki::Roots;
 use bastide_store::{BarrierError, OpenSnapshot};
 use bytes::Bytes;
+use data_encoding::BASE64;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,8 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 /// Pieces that wait for a slow watcher. Two: one being written, one after it; what comes meanwhile
 /// stays in the feed, where later changes replace earlier ones.
 const PIECES_MAX: usize = 2;
+/// How often at most a watcher is told of the audit log's growth.
+const LOG_EVERY: Duration = Duration::from_secs(5);
 /// Most commits that are looked at in one go.
 const COMMITS_MAX: usize = 1024;
 
@@ -241,7 +244,7 @@ impl Watches {
 impl Streams for Watches {
     fn open(&self, plane: &Plane, stream: Stream, peer: Peer) -> mpsc::Receiver<Bytes> {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-        let Stream::Watch { from, known } = stream;
+        let Stream::Watch { from, known, log } = stream;
         if let Some(identity) = peer.identity {
             let mut watches = self
                 .0
@@ -255,7 +258,12 @@ impl Streams for Watches {
                 self.judge(identity.node(), revision, &run);
             }
             let cursor = Cursor::after(from);
-            let serving = serve(Arc::clone(&self.0), cursor, identity.node(), pieces);
+            let log = log.map(|lines| LogCursor {
+                plane: plane.clone(),
+                lines,
+                told: None,
+            });
+            let serving = serve(Arc::clone(&self.0), cursor, log, identity.node(), pieces);
             // The watcher was admitted as a member by what is committed: that may be news to the feed.
             let (committed, mut news) = (plane.store().revision(), self.0.news.subscribe());
             let stop = self.0.stop.clone();
@@ -275,14 +283,55 @@ impl Streams for Watches {
     }
 }
 
+/// How much of the audit log a watcher knows.
+struct LogCursor {
+    plane: Plane,
+    lines: u64,
+    /// When it was told last.
+    told: Option<Instant>,
+}
+
+impl LogCursor {
+    /// Returns what is new, and moves on. At most every few seconds.
+    fn read(&mut self) -> Option<WatchEvent> {
+        if self.told.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+            return None;
+        }
+        let signed = self.plane.checkpoints().borrow().clone()?;
+        if self.told.is_some() && signed.size == self.lines {
+            return None;
+        }
+        let proof = match self.plane.log_proof(self.lines, signed.size) {
+            Ok(proof) => proof.unwrap_or_default(),
+            Err(refusal) => {
+                tracing::error!(cause = ?refusal, "the tree over the audit log cannot be read");
+                return None;
+            }
+        };
+        self.lines = signed.size;
+        self.told = Some(Instant::now());
+        Some(WatchEvent::Log {
+            note: signed.note.clone(),
+            proof: proof.iter().map(|hash| BASE64.encode(hash)).collect(),
+        })
+    }
+}
+
 /// Tells one watcher what is new, until it is gone, reads too slowly, or is no member any more: then
 /// it is told that, and nothing after it.
-async fn serve(shared: Arc<Shared>, mut cursor: Cursor, node: NodeId, pieces: mpsc::Sender<Bytes>) {
+async fn serve(
+    shared: Arc<Shared>,
+    mut cursor: Cursor,
+    mut log: Option<LogCursor>,
+    node: NodeId,
+    pieces: mpsc::Sender<Bytes>,
+) {
     let mut news = shared.news.subscribe();
     let mut is_served = false;
     loop {
         news.borrow_and_update();
-        let (is_member, events) = {
+        let checkpoint = log.as_mut().and_then(LogCursor::read);
+        let (is_member, mut events) = {
             let feed = shared.feed();
             let is_member = feed.has_node(node);
             if !is_member && !is_served {
@@ -295,6 +344,8 @@ async fn serve(shared: Arc<Shared>, mut cursor: Cursor, node: NodeId, pieces: mp
             }
             (is_member, events)
         };
+        // First: what follows is believed only if the log is the one that is known.
+        events.splice(0..0, checkpoint);
         if !events.is_empty() && !send(&pieces, &events).await || !is_member {
             return;
         }

@@ -4,6 +4,7 @@ mod flood;
 mod full;
 mod join;
 mod leases;
+mod log;
 mod lost;
 mod repeated;
 mod restored;

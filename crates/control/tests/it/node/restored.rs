@@ -13,7 +13,7 @@ async fn watch_once(node: &Node, follower: &mut ViewFollower) -> Result<(), Foll
     let known = revision.zip(run.as_deref());
     let mut watch = node
         .client()
-        .watch_after(follower.resume_from(), known)
+        .watch_after(follower.resume_from(), known, None)
         .await
         .unwrap();
     soon(async {
@@ -35,7 +35,7 @@ impl Site {
     }
 
     /// Stops, does something to the store, and starts again.
-    async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+    pub(super) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let store = self.store();
         let Self {
             server,
@@ -61,7 +61,7 @@ impl Site {
 
 impl Node {
     /// The same node, with the controller where it is now.
-    fn at(mut self, site: &Site) -> Self {
+    pub(super) fn at(mut self, site: &Site) -> Self {
         self.channel = site.channel;
         self.api = site.api;
         self

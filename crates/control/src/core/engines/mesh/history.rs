@@ -22,6 +22,7 @@ pub(super) fn begin_run(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
     let (id, mut history) = drawn(ctx)?;
     history.begin(id, ctx.draft.source().revision());
     view::publish_history(ctx, &history)?;
+    view::publish_log_key(ctx)?;
     Ok(Answer::done())
 }
 
@@ -31,6 +32,7 @@ pub(super) fn accept(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
     let (id, mut history) = drawn(ctx)?;
     history.begin_anew(id, ctx.draft.source().revision());
     view::publish_history(ctx, &history)?;
+    view::publish_log_key(ctx)?;
     Ok(Answer::json(json!(history)))
 }
 

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use bastide_api::EntryKey;
-use bastide_api::history::{HISTORY, History};
+use bastide_api::history::{HISTORY, History, LOG_KEY};
 use bastide_store::{BarrierError, Key, KeyRange, OpenSnapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::core::audit::log;
 use crate::core::draft::key;
 use crate::core::engine::Context;
 use crate::core::mounts::MountId;
@@ -37,6 +38,12 @@ pub fn publish(
 pub(super) fn publish_history(ctx: &mut Context<'_, '_>, history: &History) -> Result<(), Refusal> {
     ctx.within(MOUNT)?
         .save(&format!("{PREFIX}{HISTORY}"), history)
+}
+
+/// Writes the key that verifies checkpoints of the audit log into the view.
+pub(super) fn publish_log_key(ctx: &mut Context<'_, '_>) -> Result<(), Refusal> {
+    let key = log::key(ctx.draft.source().barrier()).to_string();
+    ctx.within(MOUNT)?.save(&format!("{PREFIX}{LOG_KEY}"), &key)
 }
 
 /// Reads the history that stands in the view.

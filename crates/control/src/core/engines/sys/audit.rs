@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use bastide_pki::log::{Checkpoint, Edge};
 use serde_json::{Map, Value, json};
 
-use crate::core::audit::Hasher;
 use crate::core::audit::devices::{self, DEVICES_MAX, Device, DeviceId, Target};
+use crate::core::audit::{Hasher, log};
 use crate::core::engine::{Call, Context};
 use crate::core::path::MountPath;
 use crate::core::refusal::{Refusal, Work};
@@ -26,6 +27,7 @@ pub(super) fn decide(
 ) -> Result<Answer, Refusal> {
     match (call.operation, segments) {
         (Operation::Read | Operation::List, ["audit"]) => list(ctx),
+        (Operation::Read, ["audit-log"]) => checkpoint(ctx),
         (Operation::Create | Operation::Update, ["audit", path @ ..]) if !path.is_empty() => {
             enable(ctx, call, &name(path)?)
         }
@@ -167,6 +169,27 @@ fn disable(ctx: &mut Context<'_, '_>, path: &str) -> Result<Answer, Refusal> {
     }
     devices::delete(ctx.draft, path);
     Ok(Answer::done())
+}
+
+/// Returns a signed checkpoint of the server's own audit log, and the key that verifies it.
+fn checkpoint(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
+    let store = ctx.draft.source();
+    let signer = log::signer(store.barrier());
+    let stored = log::stored(store)?.unwrap_or_default();
+    let edge = Edge::restore(stored.size, |level, index, _| {
+        let found = store.get(&log::tile_at(level, index))?;
+        Ok::<_, Refusal>(found.map(|text| text.expose().as_chunks().0.to_vec()))
+    })?;
+    let edge = edge.ok_or_else(|| Refusal::corrupt("tree", "a tile is missing"))?;
+    let checkpoint = Checkpoint {
+        size: stored.size,
+        root: edge.root(),
+        line: stored.line(),
+    };
+    Ok(Answer::json(json!({
+        "key": signer.key().to_string(),
+        "checkpoint": checkpoint.sign(&signer),
+    })))
 }
 
 fn hash(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answer, Refusal> {

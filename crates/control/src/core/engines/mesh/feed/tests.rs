@@ -51,7 +51,7 @@ fn folded(
                 };
                 bastide_pki::verify_view(view, cluster(), &key, value).ok()?;
             }
-            WatchEvent::Fact { .. } | WatchEvent::Ping => {}
+            WatchEvent::Fact { .. } | WatchEvent::Log { .. } | WatchEvent::Ping => {}
         }
     }
     Some(entries)
