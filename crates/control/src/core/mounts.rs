@@ -60,6 +60,9 @@ pub struct Mount {
     /// What can be tuned.
     #[serde(default)]
     pub config: MountConfig,
+    /// The storage that its engine still takes over into its own: it serves nothing until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converts: Option<MountId>,
     /// Kept for clients; means nothing here.
     #[serde(default)]
     pub local: bool,
@@ -117,6 +120,7 @@ impl Mount {
             description: String::new(),
             options: BTreeMap::new(),
             config: MountConfig::default(),
+            converts: None,
             local: false,
             seal_wrap: false,
         }

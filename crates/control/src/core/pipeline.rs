@@ -658,6 +658,9 @@ fn envelope(
         warnings: answer.warnings,
         ..Envelope::default()
     };
+    if let Some(after) = answer.refresh_after {
+        envelope.lease_duration = after.as_secs();
+    }
     if let Some(mut grant) = answer.lease {
         let owner = match caller {
             // It is not stored, so its parent answers for what it got; and nothing outlives it.

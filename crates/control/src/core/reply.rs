@@ -20,6 +20,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// Something granted that expires.
     pub lease: Option<Grant>,
+    /// When to ask again, of what is no lease.
+    pub refresh_after: Option<std::time::Duration>,
     /// Whether the request is observation only: with no writes it is then neither stored nor audited.
     pub quiet: bool,
 }

@@ -20,6 +20,7 @@ use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
 
 mod settings;
+pub(crate) mod upgrade;
 
 use settings::{Config, KeySettings};
 
@@ -105,6 +106,14 @@ impl Engine for KvV2 {
         "kv-v2"
     }
 
+    fn tends(&self) -> bool {
+        true
+    }
+
+    fn tend(&self, ctx: &mut Context<'_, '_>) -> Result<bool, Refusal> {
+        upgrade::tend(ctx)
+    }
+
     fn exists(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<bool>, Refusal> {
         match call.path.split_once('/') {
             Some(("data" | "metadata", path)) => Ok(Some(meta(ctx, path)?.is_some())),
@@ -114,6 +123,13 @@ impl Engine for KvV2 {
 
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::{Create, Delete, List, Patch, Read, Update};
+        if ctx.mount.converts.is_some() {
+            return Err(Refusal::invalid(upgrade::UNDER_WAY));
+        }
+        if call.folder && call.operation != List {
+            // No key's path ends with a slash.
+            return Ok(not_a_path());
+        }
         let (part, path) = call.path.split_once('/').unwrap_or((call.path, ""));
         match (call.operation, part, path) {
             (Read, "config", "") => Ok(Answer::data(config(ctx)?.shown())),
@@ -140,7 +156,7 @@ impl Engine for KvV2 {
                 Ok(Answer::done())
             }
             (Create | Update, "undelete", _) => undelete(ctx, path, &versions(call)?),
-            (Create | Update | Delete, "destroy", _) => destroy(ctx, path, &versions(call)?),
+            (Create | Update, "destroy", _) => destroy(ctx, path, &versions(call)?),
             (Read, "subkeys", _) => subkeys(ctx, call, path),
             (Read, "metadata", _) => match meta(ctx, path)? {
                 Some(meta) => Ok(Answer::data(metadata_shown(&meta))),
@@ -155,26 +171,42 @@ impl Engine for KvV2 {
                 meta.settings.update(call.fields())?;
                 meta.updated = now;
                 ctx.save(&meta_at(path), &meta)?;
-                Ok(Answer::done())
+                mandated(ctx, call)
             }
             (Patch, "metadata", _) => {
                 let mut meta = meta(ctx, path)?.ok_or(Refusal::Absent)?;
                 meta.settings.patch(call.fields())?;
                 meta.updated = ctx.now();
                 ctx.save(&meta_at(path), &meta)?;
-                Ok(Answer::done())
+                mandated(ctx, call)
             }
             (Delete, "metadata", _) => remove(ctx, path),
             (_, "config", "") => Err(Refusal::UnsupportedOperation),
             (_, "data" | "delete" | "undelete" | "destroy" | "subkeys", _) => {
                 Err(Refusal::UnsupportedOperation)
             }
-            _ => Ok(Answer::from(Reply::AbsentData(Map::new())).warn(
-                "Invalid path for a versioned K/V secrets engine. See the API docs for the \
-                 appropriate API endpoints to use.",
-            )),
+            _ => Ok(not_a_path()),
         }
     }
+}
+
+fn not_a_path() -> Answer {
+    Answer::from(Reply::AbsentData(Map::new())).warn(
+        "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API \
+         endpoints to use.",
+    )
+}
+
+/// Says that a key cannot do without check-and-set where its mount wants it.
+fn mandated(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let without = call.fields().flag("cas_required")? == Some(false);
+    if without && config(ctx)?.cas_required {
+        return Ok(Answer::done().warn(
+            "\"cas_required\" set to false, but is mandated by backend config. This value will be \
+             ignored.",
+        ));
+    }
+    Ok(Answer::done())
 }
 
 fn list(ctx: &mut Context<'_, '_>, path: &str) -> Result<Answer, Refusal> {
@@ -255,7 +287,9 @@ fn given(call: &Call<'_>) -> Result<Map<String, Value>, Refusal> {
 fn check_and_set(call: &Call<'_>, config: &Config, meta: &Meta) -> Result<(), Refusal> {
     let options = call.fields().object("options")?;
     let cas = match options {
-        Some(options) => Fields(options).int("cas")?,
+        Some(options) => Fields(options)
+            .int("cas")
+            .map_err(|_| Refusal::invalid("error parsing check-and-set parameter"))?,
         None => None,
     };
     match cas {
@@ -280,17 +314,16 @@ fn write(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
 
 fn patch(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answer, Refusal> {
     let change = given(call)?;
+    let known = meta(ctx, path)?.ok_or(Refusal::Absent)?;
     let config = config(ctx)?;
+    check_and_set(call, &config, &known)?;
     let empty = Map::new();
     let found = find(ctx, Fields(&empty), path)?.ok_or(Refusal::Absent)?;
     let Some(mut data) = found.data else {
+        // As a write answers, not as a read does.
         let shown = found.meta.version_shown(found.number);
-        let mut answer = Map::new();
-        answer.insert("data".into(), Value::Null);
-        answer.insert("metadata".into(), json!(shown));
-        return Ok(Reply::AbsentData(answer).into());
+        return Ok(Reply::AbsentData(shown.unwrap_or_default()).into());
     };
-    check_and_set(call, &config, &found.meta)?;
     merge(&mut data, &Value::Object(change));
     append(ctx, path, &config, found.meta, data)
 }
@@ -348,8 +381,11 @@ fn append(
     Ok(Answer::data(shown.expect("the version was just written")))
 }
 
-/// Returns the smaller delay of mount and key; zero means none.
+/// Returns the smaller delay of mount and key; zero means none, and so does a mount that never deletes.
 fn delete_after(config: &Config, settings: &KeySettings) -> Option<Duration> {
+    if config.never_deletes {
+        return None;
+    }
     [config.delete_version_after, settings.delete_version_after]
         .into_iter()
         .filter(|millis| *millis != 0)
@@ -377,7 +413,7 @@ fn undelete(ctx: &mut Context<'_, '_>, path: &str, numbers: &[u64]) -> Result<An
     let config = config(ctx)?;
     let now = ctx.now();
     let Some(mut meta) = meta(ctx, path)? else {
-        return Err(Refusal::Absent);
+        return Ok(Answer::done());
     };
     let after = delete_after(&config, &meta.settings);
     for number in numbers {
@@ -393,7 +429,7 @@ fn undelete(ctx: &mut Context<'_, '_>, path: &str, numbers: &[u64]) -> Result<An
 
 fn destroy(ctx: &mut Context<'_, '_>, path: &str, numbers: &[u64]) -> Result<Answer, Refusal> {
     let Some(mut meta) = meta(ctx, path)? else {
-        return Err(Refusal::Absent);
+        return Ok(Answer::done());
     };
     for number in numbers {
         if let Some(version) = meta.versions.get_mut(number) {

@@ -18,17 +18,25 @@ const CUSTOM_VALUE_BYTES_MAX: usize = 512;
 pub(super) struct Config {
     pub max_versions: u64,
     pub cas_required: bool,
-    /// In milliseconds; 0: never.
+    /// In milliseconds; 0: as the key says.
     pub delete_version_after: u64,
+    /// Whether no version is deleted by time, whatever its key says.
+    #[serde(default)]
+    pub never_deletes: bool,
 }
 
 impl Config {
     pub(super) fn shown(&self) -> Map<String, Value> {
-        let after = std::time::Duration::from_millis(self.delete_version_after);
+        let after = if self.never_deletes {
+            // A negative duration, as it was given.
+            "-1s".to_owned()
+        } else {
+            go_duration(std::time::Duration::from_millis(self.delete_version_after))
+        };
         let mut shown = Map::new();
         shown.insert("max_versions".into(), self.max_versions.into());
         shown.insert("cas_required".into(), self.cas_required.into());
-        shown.insert("delete_version_after".into(), go_duration(after).into());
+        shown.insert("delete_version_after".into(), after.into());
         shown
     }
 
@@ -39,8 +47,16 @@ impl Config {
         if let Some(flag) = fields.flag("cas_required")? {
             self.cas_required = flag;
         }
-        if let Some(millis) = delete_after(fields)? {
-            self.delete_version_after = millis;
+        match delete_after(fields)? {
+            None => {}
+            Some(After::Never) => {
+                self.delete_version_after = 0;
+                self.never_deletes = true;
+            }
+            Some(After::Millis(millis)) => {
+                self.delete_version_after = millis;
+                self.never_deletes = false;
+            }
         }
         Ok(())
     }
@@ -75,8 +91,14 @@ impl KeySettings {
         if let Some(flag) = fields.flag("cas_required")? {
             self.cas_required = flag;
         }
-        if let Some(millis) = delete_after(fields)? {
-            self.delete_version_after = millis;
+        match delete_after(fields)? {
+            None => {}
+            Some(After::Never) => {
+                return Err(Refusal::invalid(
+                    "cannot provide negative value for delete_version_after",
+                ));
+            }
+            Some(After::Millis(millis)) => self.delete_version_after = millis,
         }
         if let Some(custom) = fields.pairs("custom_metadata")? {
             check_custom(&custom)?;
@@ -111,33 +133,60 @@ impl KeySettings {
     }
 }
 
-/// Returns the delay in milliseconds, if given; a negative one means none.
-fn delete_after(fields: Fields<'_>) -> Result<Option<u64>, Refusal> {
+/// After which time a version is deleted.
+enum After {
+    /// In milliseconds.
+    Millis(u64),
+    /// Never: a negative time was given.
+    Never,
+}
+
+/// Returns the delay, if given.
+fn delete_after(fields: Fields<'_>) -> Result<Option<After>, Refusal> {
     match fields.get("delete_version_after") {
-        Some(Value::String(text)) if text.starts_with('-') => Ok(Some(0)),
-        Some(Value::Number(number)) if number.as_i64().is_some_and(|it| it < 0) => Ok(Some(0)),
+        Some(Value::String(text)) if text.starts_with('-') => Ok(Some(After::Never)),
+        Some(Value::Number(number)) if number.as_i64().is_some_and(|it| it < 0) => {
+            Ok(Some(After::Never))
+        }
         _ => Ok(fields
             .duration("delete_version_after")?
-            .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
+            .map(|after| After::Millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))),
     }
 }
 
 fn check_custom(custom: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    let wrong = |why: &str| {
+    let wrong = |why: String| {
         Err(Refusal::invalid(format!(
             "custom_metadata validation failed: {why}"
         )))
     };
     if CUSTOM_MAX < custom.len() {
-        return wrong("payload must contain at most 64 keys");
+        return wrong(format!(
+            "payload must contain at most {CUSTOM_MAX} keys, provided {}",
+            custom.len()
+        ));
     }
     for (key, value) in custom {
-        let printable = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
-        if !printable(key) || !printable(value) {
-            return wrong("keys and values must be printable and not empty");
+        let (key_len, value_len) = (key.len(), value.len());
+        if key_len == 0 || CUSTOM_KEY_BYTES_MAX < key_len {
+            return wrong(format!(
+                "length of key {key:?} is {key_len} but must be 0 < len(key) <= \
+                 {CUSTOM_KEY_BYTES_MAX}"
+            ));
         }
-        if CUSTOM_KEY_BYTES_MAX < key.len() || CUSTOM_VALUE_BYTES_MAX < value.len() {
-            return wrong("a key has at most 128 bytes and a value at most 512");
+        if value_len == 0 || CUSTOM_VALUE_BYTES_MAX < value_len {
+            return wrong(format!(
+                "length of value for key {key:?} is {value_len} but must be 0 < len(value) <= \
+                 {CUSTOM_VALUE_BYTES_MAX}"
+            ));
+        }
+        if key.chars().any(char::is_control) {
+            return wrong(format!("key {key:?} contains unprintable characters"));
+        }
+        if value.chars().any(char::is_control) {
+            return wrong(format!(
+                "value for key {key:?} contains unprintable characters"
+            ));
         }
     }
     Ok(())

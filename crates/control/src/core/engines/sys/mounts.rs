@@ -6,9 +6,10 @@ use bastide_store::Key;
 use serde_json::{Map, Value, json};
 
 use crate::core::engine::{Call, Caller, Context};
+use crate::core::engines::kv2;
 use crate::core::fields::Fields;
 use crate::core::leases;
-use crate::core::mounts::{self, MOUNTS_MAX, Mount, MountConfig};
+use crate::core::mounts::{self, MOUNTS_MAX, Mount, MountConfig, MountId};
 use crate::core::path::{ApiPath, MountPath};
 use crate::core::pipeline;
 use crate::core::refusal::Refusal;
@@ -292,17 +293,50 @@ fn tune(ctx: &mut Context<'_, '_>, call: &Call<'_>, target: &Target) -> Result<A
         mount.description = text;
     }
     if let Some(options) = fields.pairs("options")? {
-        let version =
-            |options: &std::collections::BTreeMap<String, String>| options.get("version").cloned();
-        if version(&options).is_some_and(|new| Some(new) != version(&mount.options)) {
-            return Err(Refusal::invalid(
-                "the version of a mount that holds data is not changed",
-            ));
-        }
+        version_changes(ctx, &mut mount, &options)?;
         mount.options.extend(options);
     }
     mounts::save(ctx.draft, &mount)?;
     Ok(Answer::done())
+}
+
+/// Takes kv's data over into the form of another version, if the options name one: the first to the
+/// second, as Vault does, and never back.
+fn version_changes(
+    ctx: &mut Context<'_, '_>,
+    mount: &mut Mount,
+    options: &std::collections::BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let (Some(new), true) = (options.get("version"), mount.kind == "kv") else {
+        return Ok(());
+    };
+    let old = mount.options.get("version").map_or("1", String::as_str);
+    match (old, new.as_str()) {
+        (old, new) if old == new => Ok(()),
+        ("1", "2") => {
+            mount.converts = Some(mount.id);
+            mount.id = MountId(ctx.entropy().bytes());
+            let mut own = Context {
+                draft: ctx.draft,
+                world: ctx.world,
+                mount: Arc::new(mount.clone()),
+                caller: ctx.caller,
+                bearer: ctx.bearer,
+                entity: ctx.entity,
+                peer: ctx.peer.clone(),
+                path: ctx.path,
+            };
+            // What is little is taken over at once.
+            if kv2::upgrade::step(&mut own)? {
+                mount.converts = None;
+            }
+            Ok(())
+        }
+        ("2", "1") => Err(Refusal::invalid(
+            "cannot downgrade mount from version 2: its versions would be lost",
+        )),
+        _ => Err(Refusal::invalid("kv has the versions 1 and 2")),
+    }
 }
 
 fn disable(ctx: &mut Context<'_, '_>, target: &Target) -> Result<Answer, Refusal> {
@@ -319,8 +353,10 @@ fn disable(ctx: &mut Context<'_, '_>, target: &Target) -> Result<Answer, Refusal
     super::leases::revoke_prefix(ctx, target.path.as_str())?;
     ctx.draft
         .delete(Key::new(tables::MOUNTS, target.path.as_str()));
-    ctx.draft
-        .put(Key::new(tables::GRAVES, mount.id.0), Vec::new())?;
+    for storage in std::iter::once(mount.id).chain(mount.converts) {
+        ctx.draft
+            .put(Key::new(tables::GRAVES, storage.0), Vec::new())?;
+    }
     Ok(Answer::done())
 }
 
