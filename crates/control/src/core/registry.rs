@@ -57,6 +57,7 @@ impl Registry {
         this.add_engine(Arc::new(engines::kv1::KvV1));
         this.add_engine(Arc::new(engines::kv2::KvV2));
         this.add_engine(Arc::new(engines::mesh::Mesh));
+        this.add_engine(Arc::new(engines::pki::Pki::default()));
         this.add_engine(Arc::new(engines::ssh::Ssh::default()));
         this.add_engine(Arc::new(engines::sys::Sys));
         this.add_engine(Arc::new(engines::transit::Transit::default()));

@@ -6,6 +6,7 @@ use std::task::{Context as Polling, Poll};
 use std::time::Duration;
 
 use bastide_api::Secret;
+use bastide_pki::x509::OCSP_BYTES_MAX;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -17,9 +18,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::engines::pki::ocsp;
 use crate::core::fields::{parse_bool, parse_duration};
 use crate::core::idempotency::IdempotencyKey;
-use crate::core::path::{ApiPath, percent_decode};
+use crate::core::path::{ApiPath, PathError, percent_decode};
 use crate::core::pipeline::{Response, Shape};
 use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
@@ -372,7 +374,7 @@ async fn parse(
     let (head, body) = request.into_parts();
     let nothing = || Refused::from(Refusal::Absent);
     let raw = head.uri.path().strip_prefix("/v1/").ok_or_else(nothing)?;
-    let mut path = ApiPath::decode(raw).map_err(|error| bad(&error.to_string()))?;
+    let (mut path, asked) = path_of(raw)?;
     if !door.admits(&path) {
         return Err(nothing());
     }
@@ -409,7 +411,16 @@ async fn parse(
             data.remove("list");
             data
         }
+        Operation::Create | Operation::Update if is_ocsp(&head.headers) => {
+            let question = whole(body, OCSP_BYTES_MAX).await?;
+            ocsp::posted(&question)
+        }
         Operation::Create | Operation::Update | Operation::Patch => fields(door, body).await?,
+    };
+    let data = match asked {
+        Some(question) if operation == Operation::Read => question,
+        Some(_) => return Err(bad("path holds an empty segment")),
+        None => data,
     };
     if operation == Operation::List {
         path = path.into_folder();
@@ -427,27 +438,55 @@ async fn parse(
     })
 }
 
+/// Returns the path, and the fields of a question to OCSP that stands in it: its base64 may hold two
+/// slashes in a row, which no other path does.
+fn path_of(raw: &str) -> Result<(ApiPath, Option<Map<String, Value>>), Refused> {
+    let error = match ApiPath::decode(raw) {
+        Ok(path) => return Ok((path, None)),
+        Err(error) => error,
+    };
+    if error == PathError::EmptySegment
+        && let Some((before, question)) = raw.split_once("/ocsp/")
+        && let (Ok(path), Ok(question)) = (
+            ApiPath::decode(&format!("{before}/ocsp")),
+            percent_decode(question),
+        )
+    {
+        return Ok((path, Some(ocsp::asked(question))));
+    }
+    Err(Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Whether a body is a question to OCSP (RFC 6960, appendix A.1), and no JSON.
+fn is_ocsp(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/ocsp-request")
+}
+
 async fn fields(door: Door, body: Incoming) -> Result<Map<String, Value>, Refused> {
+    read_fields(&whole(body, door.body_bytes_max()).await?)
+}
+
+/// Reads a body of at most so many bytes.
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
     let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
     let limit = Duration::from_secs(BODY_SECS_MAX);
-    let read = Limited::new(body, door.body_bytes_max()).collect();
+    let read = Limited::new(body, bytes_max).collect();
     let read = tokio::time::timeout(limit, read).await.map_err(|_| {
         Refused::new(
             StatusCode::REQUEST_TIMEOUT,
             "http: request body took too long",
         )
     })?;
-    let bytes = match read {
-        Ok(read) => read.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(Refused::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "http: request body too large",
-            ));
-        }
-        Err(_) => return Err(bad("http: request body could not be read")),
-    };
-    read_fields(&bytes)
+    match read {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refused::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "http: request body too large",
+        )),
+        Err(_) => Err(bad("http: request body could not be read")),
+    }
 }
 
 /// Reads the fields of a body; of nothing but white space, none.

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod kv1;
 pub mod kv2;
 pub mod mesh;
+pub mod pki;
 pub mod ssh;
 pub mod sys;
 pub mod transit;
