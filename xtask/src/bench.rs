@@ -8,6 +8,7 @@ mod iperf;
 mod join;
 mod network;
 mod peers;
+mod secrets;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -37,8 +38,10 @@ pub fn run(words: &[String]) -> anyhow::Result<ExitCode> {
     match split.map(|(name, rest)| (name.as_str(), rest)) {
         Some(("mesh", rest)) => mesh(rest),
         Some(("join", rest)) => join::run(rest),
+        Some(("secrets", rest)) => secrets::run(rest),
         _ => bail!(
-            "there are two benches: `mesh [--seconds N] [--rounds N] [PEER...]`, `join [--count N]`"
+            "there are three benches: `mesh [--seconds N] [--rounds N] [PEER...]`, `join [--count N]`, \
+             `secrets [--seconds N] [--clients N] [OPERATION...]`"
         ),
     }
 }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 /// The verbs and what they do; `tidy` holds the README to them.
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 10] = [
     (
         "demo [ARGS]",
         "three sites, one cluster, on this machine: runs `bastide demo ARGS`",
@@ -38,6 +38,10 @@ const VERBS: [(&str, &str); 9] = [
     (
         "bench join",
         "time from `bastide join` to the first ping over the mesh",
+    ),
+    (
+        "bench secrets [OPERATIONS]",
+        "requests a second of the control plane beside Vault's and OpenBao's, in one run",
     ),
     (
         "fuzz [--seconds N] [TARGET]",

@@ -25,6 +25,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("fields", fields),
     ("request", request),
     ("stored", stored),
+    ("transit_text", transit_text),
+    ("transit_backup", transit_backup),
 ];
 
 /// Parts the words of an input.
@@ -153,6 +155,18 @@ fn fields(bytes: &[u8]) {
     }
 }
 
+/// What names itself a ciphertext, a signature or an HMAC.
+fn transit_text(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::core::engines::transit::judge_text(text);
+    }
+}
+
+/// A key's backup, before it is written in base64.
+fn transit_backup(bytes: &[u8]) {
+    crate::core::engines::transit::judge_backup(bytes);
+}
+
 /// A control plane with something of each kind in it.
 fn begun() -> Trial {
     let mut trial = Trial::new();
@@ -168,6 +182,9 @@ fn begun() -> Trial {
     trial.write("secret/metadata/a/b", json!({ "max_versions": 3 }));
     trial.write("sys/mounts/old", json!({ "type": "kv" }));
     trial.write("old/c", json!({ "key": "value" }));
+    trial.write("sys/mounts/transit", json!({ "type": "transit" }));
+    trial.write("transit/keys/plain", json!({ "exportable": true }));
+    trial.write("transit/keys/sign", json!({ "type": "ed25519" }));
     trial.write("sys/policies/acl/reader", json!({ "policy": READER }));
     trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
     trial.write(
@@ -273,6 +290,8 @@ fn stored(bytes: &[u8]) {
         (Operation::List, "secret/metadata"),
         (Operation::Read, "secret/config"),
         (Operation::Read, "old/c"),
+        (Operation::Read, "transit/keys/plain"),
+        (Operation::Read, "transit/export/signing-key/sign"),
         (Operation::Read, "sys/mounts"),
         (Operation::Read, "sys/auth"),
         (Operation::Read, "sys/policies/acl/reader"),

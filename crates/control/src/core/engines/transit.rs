@@ -255,6 +255,30 @@ fn fits(kind: Kind, wanted: &Wanted) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Reads what names itself a ciphertext, a signature or an HMAC, as requests do.
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) fn judge_text(text: &str) {
+    if let Ok(sealed) = cipher::Sealed::parse(text) {
+        assert!(sealed.bytes.len() < text.len());
+        let (version, body) = cipher::take_apart(text, "ciphertext").expect("it was just read");
+        assert_eq!(version, sealed.version);
+        assert!(text.ends_with(body));
+    }
+    for marshaling in [sign::Marshaling::Asn1, sign::Marshaling::Jws] {
+        if let Ok((_, bytes)) = sign::parse_signature(text, marshaling) {
+            let _ = der::is_ecdsa_signature(&bytes);
+        }
+    }
+    let _ = der::public_of_pem(text);
+    let _ = check_name(text);
+}
+
+/// Reads a backup; what is accepted is whole.
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) fn judge_backup(json: &[u8]) {
+    let _ = backup::Backup::parse(&data_encoding::BASE64.encode(json));
+}
+
 impl Transit {
     /// Reads a key that must be there.
     fn known(
