@@ -157,6 +157,17 @@ impl<'s> Draft<'s> {
         self.mounts = Some(Arc::clone(known));
     }
 
+    /// Notes that the decision rests on a range that an earlier draft read at the same state.
+    pub fn rests_on(&mut self, range: KeyRange) {
+        self.reads.insert(range);
+    }
+
+    /// Returns whether a table has writes of this draft's own.
+    pub fn is_written_in(&self, table: Table) -> bool {
+        let range = KeyRange::prefix(table, "");
+        self.writes.keys().any(|key| range.contains(key))
+    }
+
     /// Returns the mounts.
     pub fn mounts(&mut self) -> Result<Arc<MountTable>, Refusal> {
         if let Some(known) = &self.mounts {

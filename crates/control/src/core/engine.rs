@@ -208,6 +208,9 @@ pub struct World<'w> {
     pub server: &'w ServerInfo,
     /// The mounts at the snapshot that is decided on, where an earlier decision read them.
     pub mounts: Option<&'w Arc<MountTable>>,
+    /// A number that rises whenever a policy changes; `None`: nothing is known of it, and policies
+    /// are read.
+    pub policies: Option<u64>,
 }
 
 /// What the server tells of itself.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{Secret, UnixTime};
-use bastide_store::{Batch, Key, OpenSnapshot};
+use bastide_store::{Batch, Key, KeyRange, OpenSnapshot};
 use serde_json::{Map, Value, json};
 
 use crate::core::audit::Audited;
@@ -21,7 +21,8 @@ use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
 use crate::core::policy::acl::{Acl, Authorised, Question};
-use crate::core::policy::{Policy, builtin};
+use crate::core::policy::builtin;
+use crate::core::policy::compiled::Set;
 use crate::core::refusal::{Refusal, Work};
 use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
@@ -544,10 +545,10 @@ fn authorise(acl: &Acl, request: &Request, call: &Call<'_>, sudo: bool) -> Optio
 }
 
 /// Returns the merged policies of whoever calls.
-pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Acl, Refusal> {
+pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Arc<Acl>, Refusal> {
     match ctx.caller {
-        Caller::Program => Ok(Acl::root()),
-        Caller::Nobody => Ok(Acl::default()),
+        Caller::Program => Ok(Arc::new(Acl::root())),
+        Caller::Nobody => Ok(Arc::new(Acl::default())),
         Caller::Token(token) => acl_of(ctx, &token.policies, ctx.entity),
         Caller::Machine(identity) => {
             let texts: &[&str] = match identity {
@@ -563,13 +564,13 @@ pub fn acl(ctx: &mut Context<'_, '_>) -> Result<Acl, Refusal> {
                 .filter_map(|text| parse(text).ok())
                 .map(|policy| policy.fill(value))
                 .collect();
-            Ok(Acl::new(&policies))
+            Ok(Arc::new(Acl::new(&policies)))
         }
     }
 }
 
 /// Returns the merged policies of a token that need not be the caller's.
-pub fn acl_of_token(ctx: &mut Context<'_, '_>, token: &Token) -> Result<Acl, Refusal> {
+pub fn acl_of_token(ctx: &mut Context<'_, '_>, token: &Token) -> Result<Arc<Acl>, Refusal> {
     let entity = entity_of_token(ctx, token)?;
     acl_of(ctx, &token.policies, entity.as_ref())
 }
@@ -617,9 +618,9 @@ fn acl_of(
     ctx: &mut Context<'_, '_>,
     names: &[String],
     entity: Option<&Arc<EntityFacts>>,
-) -> Result<Acl, Refusal> {
+) -> Result<Arc<Acl>, Refusal> {
     if names.iter().any(|name| name == "root") {
-        return Ok(Acl::root());
+        return Ok(Arc::new(Acl::root()));
     }
     let value = |name: &str| entity.and_then(|entity| entity.value(name));
     let more = entity.map(|it| it.policies.as_slice()).unwrap_or_default();
@@ -627,11 +628,33 @@ fn acl_of(
     let more = more
         .iter()
         .filter(|name| *name != "root" && !names.contains(name));
+    let names = names.iter().chain(more).take(POLICIES_MAX);
+    let registry = ctx.world.registry;
+    let set = match ctx.world.policies {
+        // What this very request writes is not yet in what is remembered.
+        Some(version) if !ctx.draft.is_written_in(tables::POLICIES) => {
+            ctx.draft.rests_on(KeyRange::prefix(tables::POLICIES, ""));
+            let read = || read_set(ctx, names.clone());
+            registry.sets.get(version, names.clone(), read)?
+        }
+        _ => Arc::new(read_set(ctx, names)?),
+    };
+    Ok(set.acl(value))
+}
+
+/// Reads policies; one that does not exist grants nothing.
+fn read_set<'n>(
+    ctx: &mut Context<'_, '_>,
+    names: impl Iterator<Item = &'n String>,
+) -> Result<Set, Refusal> {
+    let parse = |text: &str| {
+        let policy = ctx.world.registry.policies.parse(text);
+        policy.map_err(|error| Refusal::corrupt("policy", error))
+    };
     let mut policies = Vec::new();
-    for name in names.iter().chain(more).take(POLICIES_MAX) {
+    for name in names {
         if name == wrapping::POLICY {
-            let policy = ctx.world.registry.policies.parse(builtin::WRAPPING);
-            policies.extend(policy.map(|policy| Policy::clone(&policy)));
+            policies.push(parse(builtin::WRAPPING)?);
             continue;
         }
         let Some(text) = ctx.draft.get(&Key::new(tables::POLICIES, name))? else {
@@ -639,11 +662,9 @@ fn acl_of(
         };
         let text = std::str::from_utf8(text.expose())
             .map_err(|error| Refusal::corrupt("policy", error))?;
-        let policy = ctx.world.registry.policies.parse(text);
-        let policy = policy.map_err(|error| Refusal::corrupt("policy", error))?;
-        policies.push(policy.fill(value));
+        policies.push(parse(text)?);
     }
-    Ok(Acl::new(&policies))
+    Ok(Set::new(policies))
 }
 
 fn envelope(

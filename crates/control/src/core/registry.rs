@@ -10,6 +10,7 @@ use crate::core::engines;
 use crate::core::mounts::{self, Mount};
 use crate::core::path::MountPath;
 use crate::core::policy::builtin::Memo;
+use crate::core::policy::compiled::Compiled;
 use crate::core::refusal::Refusal;
 
 /// Engines and auth methods, by kind.
@@ -18,6 +19,8 @@ pub struct Registry {
     auths: BTreeMap<&'static str, Arc<dyn Engine>>,
     /// Parsed policies.
     pub policies: Memo,
+    /// Compiled sets of policies.
+    pub sets: Compiled,
 }
 
 /// Mounts of each cluster: path, kind, description. They cannot be removed or moved.
@@ -50,6 +53,7 @@ impl Registry {
             engines: BTreeMap::new(),
             auths: BTreeMap::new(),
             policies: Memo::default(),
+            sets: Compiled::default(),
         };
         this.add_engine(Arc::new(engines::cluster::Cluster));
         this.add_engine(Arc::new(engines::cubbyhole::Cubbyhole));

@@ -108,6 +108,7 @@ impl Trial {
             facts: &self.facts,
             server: &self.server,
             mounts: None,
+            policies: None,
         }
     }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::rsa::{self, KeySize};
 use bastide_api::{Revision, Secret, UnixTime};
 use bastide_linux::clock::Clock;
 use bastide_pki::log::Hash;
-use bastide_store::{OpenSnapshot, Store, Unsealed};
+use bastide_store::{KeyRange, OpenSnapshot, Store, Unsealed};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -30,6 +30,7 @@ use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::core::tables;
 use crate::core::tend;
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
@@ -65,6 +66,8 @@ struct Inner {
     /// The mounts, and at which revision they were read.
     mounts: Mutex<Option<(Revision, Arc<MountTable>)>>,
     checkpoints: watch::Receiver<Option<Arc<Signed>>>,
+    /// At which revision the policies were looked at last, and how often they had changed.
+    policies: Mutex<(Revision, u64)>,
     /// The audit devices, and from which revision on they are.
     devices: Mutex<Option<(Revision, Arc<DeviceTable>)>>,
     passwords: Semaphore,
@@ -117,6 +120,7 @@ impl Plane {
             jobs,
             mounts: Mutex::new(None),
             checkpoints,
+            policies: Mutex::new((Revision(0), 0)),
             devices: Mutex::new(None),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
@@ -213,6 +217,7 @@ impl Plane {
             facts,
             server: &self.0.server,
             mounts: None,
+            policies: None,
         }
     }
 
@@ -281,6 +286,20 @@ impl Plane {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = known;
         Ok(table)
+    }
+
+    /// Returns a number that stands for the policies as they are at a snapshot.
+    fn policies(&self, snapshot: &OpenSnapshot) -> u64 {
+        let at = snapshot.revision();
+        let all = KeyRange::prefix(tables::POLICIES, "");
+        let known = self.0.policies.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let (looked, number) = *known;
+        // Nothing changed between the two, in whichever order they are.
+        if number == 0 || !self.0.store.unchanged(&all, at.min(looked)) {
+            *known = (at, number + 1);
+        }
+        known.1
     }
 
     fn snapshot(&self) -> Result<OpenSnapshot, Refusal> {
@@ -373,6 +392,7 @@ impl Plane {
         let mounts = self.mounts(&snapshot)?;
         let world = World {
             mounts: Some(&mounts),
+            policies: Some(self.policies(&snapshot)),
             ..self.world(&facts)
         };
         Ok(pipeline::decide(

@@ -1,4 +1,9 @@
 //! What a set of policies allows at a path.
+//!
+//! A set is compiled once: rules without wildcards stand in a map; the others in the order of their
+//! priority, which does not depend on the path, so that the first that matches is the one that counts.
+//! Beside them stands which begin with which first segment: a path is compared with the rules of its
+//! own mount and with those that begin with a wildcard, and with no others.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -16,7 +21,30 @@ use crate::core::request::Operation;
 pub struct Acl {
     root: bool,
     exact: BTreeMap<String, Rule>,
-    globs: BTreeMap<String, Rule>,
+    /// Those with a wildcard, the highest priority first.
+    globs: Vec<Glob>,
+    /// Which globs have this first segment.
+    headed: BTreeMap<String, Vec<usize>>,
+    /// Which globs have a wildcard in their first segment.
+    headless: Vec<usize>,
+}
+
+/// A pattern with wildcards, and what it says.
+#[derive(Debug, Clone)]
+struct Glob {
+    pattern: Pattern,
+    rule: Rule,
+}
+
+/// A pattern with wildcards.
+#[derive(Debug, Clone)]
+struct Pattern {
+    /// Without the star at its end.
+    text: String,
+    /// Whether a star ended it.
+    star: bool,
+    /// Whether a segment of it stands for any.
+    plus: bool,
 }
 
 /// Proof that a call is allowed. Only [`Acl::authorise`] makes one; engines are called with it alone.
@@ -45,6 +73,25 @@ pub struct Question<'q> {
     pub sudo: bool,
 }
 
+/// A path as rules see it: bare, or with a slash at its end.
+#[derive(Clone, Copy)]
+struct Spelled<'p> {
+    bare: &'p str,
+    slash: bool,
+}
+
+impl<'p> Spelled<'p> {
+    fn starts_with(self, prefix: &str) -> bool {
+        self.bare.starts_with(prefix)
+            || self.slash && prefix.strip_suffix('/').is_some_and(|it| it == self.bare)
+    }
+
+    /// Its segments; the last is empty if a slash ends it.
+    fn segments(self) -> impl Iterator<Item = &'p str> {
+        self.bare.split('/').chain(self.slash.then_some(""))
+    }
+}
+
 impl Acl {
     /// The set that allows everything.
     pub fn root() -> Self {
@@ -56,12 +103,13 @@ impl Acl {
 
     /// Merges policies: the same pattern's capabilities are united, and there `deny` wins.
     pub fn new<'p>(policies: impl IntoIterator<Item = &'p Policy>) -> Self {
-        let mut this = Self::default();
+        let mut exact = BTreeMap::new();
+        let mut globs = BTreeMap::new();
         for (pattern, rule) in policies.into_iter().flat_map(|policy| &policy.rules) {
             let map = if is_glob(pattern) {
-                &mut this.globs
+                &mut globs
             } else {
-                &mut this.exact
+                &mut exact
             };
             match map.entry(pattern.clone()) {
                 Entry::Vacant(free) => {
@@ -70,7 +118,31 @@ impl Acl {
                 Entry::Occupied(mut taken) => merge(taken.get_mut(), rule),
             }
         }
-        this
+        let mut globs: Vec<Glob> = globs
+            .into_iter()
+            .map(|(pattern, rule)| Glob {
+                pattern: Pattern::new(&pattern),
+                rule,
+            })
+            .collect();
+        globs.sort_by(|one, other| other.pattern.priority(&one.pattern));
+        let mut headed = BTreeMap::<String, Vec<usize>>::new();
+        let mut headless = Vec::new();
+        for (at, glob) in globs.iter().enumerate() {
+            match glob.pattern.text.split_once('/') {
+                Some((head, _)) if head != "+" => {
+                    headed.entry(head.to_owned()).or_default().push(at);
+                }
+                _ => headless.push(at),
+            }
+        }
+        Self {
+            root: false,
+            exact,
+            globs,
+            headed,
+            headless,
+        }
     }
 
     /// Returns whether the set is that of root.
@@ -116,91 +188,122 @@ impl Acl {
 
     /// Returns whether any rule grants something at or below `mount`, such as `secret/`.
     pub fn touches(&self, mount: &str) -> bool {
+        let grants = |rule: &Rule| rule.capabilities.names() != ["deny"];
         self.root
-            || self.exact.iter().chain(&self.globs).any(|(pattern, rule)| {
-                rule.capabilities.names() != ["deny"] && may_lie_below(pattern, mount)
+            || self
+                .exact
+                .iter()
+                .any(|(path, rule)| grants(rule) && may_lie_below(path, false, mount))
+            || self.globs.iter().any(|glob| {
+                grants(&glob.rule) && may_lie_below(&glob.pattern.text, glob.pattern.star, mount)
             })
     }
 
+    /// Returns the one rule that counts for an operation at a path.
+    ///
+    /// Only LIST sees a slash at the end of a path. For all else engines act on the path without it,
+    /// and so it is judged: a slash must not lead around a rule that names the thing itself. LIST
+    /// prefers what matches with the slash, as `OpenBao` does since 2.6.0: in Vault's order a deny of
+    /// what lies below can be stepped over by a rule for the folder's name.
     fn rule(&self, operation: Operation, path: &ApiPath) -> Option<&Rule> {
-        let bare = path.as_str();
-        if operation != Operation::List && !path.is_folder() {
-            return self.exact.get(bare).or_else(|| self.best(bare));
+        let bare = Spelled {
+            bare: path.as_str(),
+            slash: false,
+        };
+        if operation != Operation::List {
+            return self.exact.get(bare.bare).or_else(|| self.best(bare));
         }
-        let folder = format!("{bare}/");
+        let folder = Spelled {
+            slash: path.is_folder(),
+            ..bare
+        };
+        if folder.slash && !self.exact.is_empty() {
+            let found = self.exact.get(&format!("{}/", bare.bare));
+            if found.is_some() {
+                return found;
+            }
+        }
         self.exact
-            .get(&folder)
-            .or_else(|| self.exact.get(bare))
-            .or_else(|| self.best(&folder))
+            .get(bare.bare)
+            .or_else(|| self.best(folder))
             .or_else(|| self.best(bare))
     }
 
-    fn best(&self, path: &str) -> Option<&Rule> {
-        self.globs
-            .iter()
-            .filter(|(pattern, _)| matches(pattern, path))
-            .max_by(|(one, _), (other, _)| priority(one, other))
-            .map(|(_, rule)| rule)
+    /// Returns the rule of the highest priority that matches.
+    fn best(&self, path: Spelled<'_>) -> Option<&Rule> {
+        let head = path.bare.split('/').next().unwrap_or_default();
+        let headed = self.headed.get(head).map(Vec::as_slice).unwrap_or_default();
+        let first = |candidates: &[usize], below: usize| {
+            candidates
+                .iter()
+                .copied()
+                .take_while(|at| *at < below)
+                .find(|at| self.globs[*at].pattern.matches(path))
+        };
+        let one = first(headed, usize::MAX);
+        let other = first(&self.headless, one.unwrap_or(usize::MAX));
+        other.or(one).map(|at| &self.globs[at].rule)
     }
 }
 
+/// Returns whether a path of a policy has a wildcard.
 fn is_glob(pattern: &str) -> bool {
     pattern.ends_with('*') || pattern.split('/').any(|segment| segment == "+")
 }
 
-/// Returns which pattern has the higher priority, by Vault's published rules.
-fn priority(one: &str, other: &str) -> Ordering {
-    let rank = |pattern: &str| {
-        let star = pattern.ends_with('*');
-        let mut first = if star {
-            pattern.len() - 1
-        } else {
-            pattern.len()
+impl Pattern {
+    fn new(pattern: &str) -> Self {
+        let (text, star) = match pattern.strip_suffix('*') {
+            Some(text) => (text, true),
+            None => (pattern, false),
         };
-        let mut offset = 0;
-        let mut pluses = 0;
-        for segment in pattern.split('/') {
-            if segment == "+" {
-                first = first.min(offset);
-                pluses += 1;
-            }
-            offset += segment.len() + 1;
-        }
-        (first, !star, Reverse(pluses), pattern.len())
-    };
-    rank(one).cmp(&rank(other)).then_with(|| one.cmp(other))
-}
-
-fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, star) = match pattern.strip_suffix('*') {
-        Some(prefix) => (prefix, true),
-        None => (pattern, false),
-    };
-    let mut segments = path.split('/');
-    let mut patterns = pattern.split('/').peekable();
-    while let Some(wanted) = patterns.next() {
-        let Some(segment) = segments.next() else {
-            return false;
-        };
-        let last = patterns.peek().is_none();
-        let equal = match wanted {
-            _ if last && star => segment.starts_with(wanted),
-            "+" => !segment.is_empty(),
-            _ => segment == wanted,
-        };
-        if !equal {
-            return false;
+        Self {
+            text: text.to_owned(),
+            star,
+            plus: text.split('/').any(|segment| segment == "+"),
         }
     }
-    star || segments.next().is_none()
+
+    /// Returns which pattern has the higher priority, by Vault's published rules.
+    fn priority(&self, other: &Self) -> Ordering {
+        let rank = |pattern: &Self| {
+            let first = match pattern.text.find('+') {
+                // Vault takes the first plus sign for the first wildcard, though it may be a letter.
+                Some(at) if pattern.plus => at,
+                _ => pattern.text.len(),
+            };
+            let pluses = pattern.text.split('/').filter(|it| *it == "+").count();
+            (first, !pattern.star, Reverse(pluses), pattern.text.len())
+        };
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| self.text.cmp(&other.text))
+    }
+
+    fn matches(&self, path: Spelled<'_>) -> bool {
+        if !self.plus {
+            return path.starts_with(&self.text);
+        }
+        let mut segments = path.segments();
+        let mut patterns = self.text.split('/').peekable();
+        while let Some(wanted) = patterns.next() {
+            let Some(segment) = segments.next() else {
+                return false;
+            };
+            let is_last = patterns.peek().is_none();
+            let is_equal = wanted == "+"
+                || wanted == segment
+                || is_last && self.star && segment.starts_with(wanted);
+            if !is_equal {
+                return false;
+            }
+        }
+        self.star || segments.next().is_none()
+    }
 }
 
 /// Returns whether `pattern` can match the mount or something below it.
-fn may_lie_below(pattern: &str, mount: &str) -> bool {
-    let (pattern, star) = match pattern.strip_suffix('*') {
-        Some(prefix) => (prefix, true),
-        None => (pattern, false),
-    };
+fn may_lie_below(pattern: &str, star: bool, mount: &str) -> bool {
     let mut patterns = pattern.split('/').peekable();
     for segment in mount.trim_end_matches('/').split('/') {
         let Some(wanted) = patterns.next() else {
@@ -226,8 +329,9 @@ fn merge(into: &mut Rule, other: &Rule) {
             into.required.push(name.clone());
         }
     }
+    // The shorter of both, so that what is wrapped lives as briefly as anybody asks for.
     into.min_wrap = [into.min_wrap, other.min_wrap].into_iter().flatten().min();
-    into.max_wrap = [into.max_wrap, other.max_wrap].into_iter().flatten().max();
+    into.max_wrap = [into.max_wrap, other.max_wrap].into_iter().flatten().min();
 }
 
 /// Unites lists of values; an empty list is any value, and swallows others.
@@ -267,46 +371,52 @@ fn parameters_allow(rule: &Rule, question: &Question<'_>) -> bool {
     if !judged {
         return true;
     }
-    let lower: BTreeMap<String, &Value> = question
-        .data
-        .iter()
-        .map(|(key, value)| (key.to_lowercase(), value))
-        .collect();
-    if rule.required.iter().any(|name| !lower.contains_key(name)) {
+    let data = question.data;
+    // Policies hold these names in lower case; whoever asks must spell them so.
+    if !rule.required.iter().all(|name| data.contains_key(name)) {
         return false;
+    }
+    if data.is_empty() || rule.denied.is_empty() && rule.allowed.is_empty() {
+        return true;
     }
     let listed = |values: &Vec<Value>, value: &Value| {
         values.is_empty() || values.iter().any(|wanted| value_matches(wanted, value))
     };
-    if rule.denied.contains_key("*") && !lower.is_empty() {
+    if rule.denied.contains_key("*") {
         return false;
     }
-    let denied = |(name, value): (&String, &&Value)| {
-        rule.denied
-            .get(name)
-            .is_some_and(|values| listed(values, value))
-    };
-    if lower.iter().any(denied) {
-        return false;
-    }
-    let allowed = |(name, value): (&String, &&Value)| match rule.allowed.get(name) {
-        Some(values) => listed(values, value),
-        None => rule.allowed.contains_key("*"),
-    };
-    rule.allowed.is_empty() || lower.iter().all(allowed)
+    let any_other = rule.allowed.is_empty() || rule.allowed.contains_key("*");
+    data.iter().all(|(name, value)| {
+        let name = name.to_lowercase();
+        let is_denied = rule
+            .denied
+            .get(&name)
+            .is_some_and(|values| listed(values, value));
+        let is_allowed = match rule.allowed.get(&name) {
+            Some(values) => listed(values, value),
+            None => any_other,
+        };
+        !is_denied && is_allowed
+    })
 }
 
 fn value_matches(wanted: &Value, value: &Value) -> bool {
     let (Value::String(wanted), Value::String(value)) = (wanted, value) else {
         return wanted == value;
     };
+    // A lone star is a star.
+    if wanted.len() < 2 {
+        return wanted == value;
+    }
     match (wanted.strip_prefix('*'), wanted.strip_suffix('*')) {
-        (Some(rest), Some(_)) => value.contains(rest.trim_end_matches('*')),
+        (Some(rest), Some(_)) => value.contains(&rest[..rest.len() - 1]),
         (Some(end), None) => value.ends_with(end),
         (None, Some(start)) => value.starts_with(start),
         (None, None) => wanted == value,
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

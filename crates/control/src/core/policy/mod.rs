@@ -9,6 +9,7 @@ use crate::core::fields::parse_duration;
 
 pub mod acl;
 pub mod builtin;
+pub mod compiled;
 pub mod hcl;
 
 /// Longest text of a policy, in bytes.
@@ -136,6 +137,14 @@ impl Policy {
         });
         Ok(Self {
             rules: rules.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Returns the names between the braces of its patterns.
+    pub fn templates(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(|(pattern, _)| {
+            let parts = pattern.split("{{").skip(1);
+            parts.filter_map(|part| Some(part.split_once("}}")?.0.trim()))
         })
     }
 
