@@ -7,3 +7,4 @@ pub mod picture;
 pub mod schedule;
 pub mod sessions;
 pub mod skew;
+pub mod sshd;

@@ -25,4 +25,8 @@ pub use run::handover::{HANDOVER_BYTES_MAX, Handover, NodeSettings};
 pub use run::host::HostError;
 pub use run::join::{JoinError, Joining, join_host, tell_leaving};
 pub use run::preflight::collisions;
+pub use run::sshd::{
+    AUTHORITY as SSH_AUTHORITY, FOLDER as SSH_FOLDER, KRL as SSH_KRL,
+    certificate_name as host_certificate_name,
+};
 pub use run::undo::{LeaveError, LeaveOptions, is_member, last_view, leave, lock_of};

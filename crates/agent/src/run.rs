@@ -15,6 +15,7 @@ pub mod preflight;
 mod report;
 mod sessions;
 mod socket;
+pub mod sshd;
 pub(crate) mod state;
 pub mod undo;
 mod upkeep;

@@ -39,6 +39,7 @@ use super::membership::{Member, MembershipError, fresh_key, identity};
 use super::report::{self, Observed};
 use super::sessions::Sessions;
 use super::socket::{self, Question, SocketError};
+use super::sshd::Sshd;
 use super::state::{StateDir, StateError};
 use super::{join, preflight, upkeep};
 use crate::core::journal::Change;
@@ -215,7 +216,9 @@ impl Agent {
         let (image_peers, image_addresses) = watch::channel(Vec::new());
         let (upstreams, _) = watch::channel(Vec::new());
         let blobs = Arc::new(images::open(state.images())?);
+        let sshd = Sshd::new(member.clone(), pictures.clone(), state.path());
         let (listener, router, inbox) = socket::open(socket)?;
+        let router = router.merge(sshd.routes());
         let mut front = TaskGroup::new();
         let stop = front.stop_token();
         front.spawn("socket", async move {
@@ -262,6 +265,7 @@ impl Agent {
         let missing = Arc::new(Notify::new());
         let upkeep = upkeep::run(pictures.clone(), me, Arc::clone(&missing));
         tasks.spawn("upkeep", endless(upkeep));
+        tasks.spawn("sshd", endless(sshd.run()));
         Ok(Self {
             standing: member.standing(),
             member,

@@ -136,6 +136,11 @@ impl StateDir {
         self.path.join("mesh")
     }
 
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where images are kept.
     pub fn images(&self) -> PathBuf {
         self.path.join("images")
