@@ -43,6 +43,8 @@ pub enum Verb {
     Logs(Logs),
     /// Run a command in a container of a service, on whatever node it runs
     Exec(Exec),
+    /// Log in to a node, with a certificate or a one-time password; set nodes up for it
+    Ssh(Ssh),
     /// Print a ticket, with which machines can join; list and revoke tickets
     Ticket(TicketArgs),
     /// Show, rename or remove nodes; let machines in that wait; approve gateways
@@ -71,6 +73,17 @@ pub enum Verb {
     Agent(Agent),
     /// Run a WireGuard interface alone, as wireguard-go does
     Wg(Wg),
+    /// Who may log in as a user, for `sshd`
+    #[command(hide = true)]
+    SshPrincipals {
+        /// This node's id
+        node: String,
+        /// The user
+        user: String,
+    },
+    /// Whether a one-time password is good, for PAM
+    #[command(hide = true)]
+    SshPam,
     /// Parts of a lab that start themselves
     #[command(hide = true, subcommand)]
     LabPart(LabPart),
@@ -272,6 +285,53 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// `bastide ssh`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Ssh {
+    /// What to do for `sshd` [default: log in]
+    #[command(subcommand)]
+    pub verb: Option<SshVerb>,
+    /// Where to, and how
+    #[command(flatten)]
+    pub connect: SshConnect,
+}
+
+/// Where to log in, and how.
+#[derive(Debug, Args)]
+pub struct SshConnect {
+    /// A node's name or id, and the user there: `root@boreas` [default user: yours here]
+    pub destination: Option<String>,
+    /// With a one-time password, though a certificate may be had
+    #[arg(long)]
+    pub otp: bool,
+    /// The role that gives the credential [default: `login`, for one-time passwords `otp`]
+    #[arg(long)]
+    pub role: Option<String>,
+    /// A command to run there, and its arguments [default: a shell]
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+/// `bastide ssh …`
+#[derive(Debug, Subcommand)]
+pub enum SshVerb {
+    /// Make the cluster's authority for SSH, and a role for each way in (on a controller, once)
+    Enable,
+    /// Have this host's sshd let people in by certificates of the cluster
+    Setup(SshSetup),
+    /// Have this host's sshd be as it was before `setup`
+    Teardown,
+}
+
+/// `bastide ssh setup`
+#[derive(Debug, Args)]
+pub struct SshSetup {
+    /// By one-time passwords too; other passwords are not taken over SSH any more
+    #[arg(long)]
+    pub otp: bool,
 }
 
 /// `bastide ps`

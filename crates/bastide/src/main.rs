@@ -24,6 +24,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     #[cfg(feature = "clock-shift")]
     obey_test_clock();
+    if let Some(code) = verbs::ssh::answer_prompt() {
+        return code;
+    }
     let cli = match alias::called() {
         None => cli::Cli::parse(),
         Some(alias::Meant::Verb(cli)) => *cli,

@@ -12,6 +12,8 @@ pub const AGENT: &str = "/var/lib/bastide/agent";
 pub const SEAL_KEY: &str = "/etc/bastide/seal.key";
 /// The operator's token on the first controller.
 pub const OPERATOR_TOKEN: &str = "/etc/bastide/operator.token";
+/// What `bastide ssh setup` changed on this host.
+pub const SSH_JOURNAL: &str = "/var/lib/bastide/ssh-setup.json";
 /// The agent's socket.
 pub const AGENT_SOCKET: &str = "/run/bastide/agent.sock";
 /// The cluster's CA, which anyone may read.

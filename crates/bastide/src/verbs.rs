@@ -19,6 +19,7 @@ mod sealing;
 mod serve;
 mod services;
 mod session;
+pub mod ssh;
 pub mod standalone;
 mod status;
 mod ticket;
@@ -41,6 +42,15 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::LabPart(part) => Ok(lab::part(part)),
         Verb::Wg(arguments) => wg::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
+        Verb::SshPrincipals { node, user } => Ok(ssh::principals(&node, &user)),
+        // Somebody waits at a login: no more threads than needed.
+        Verb::SshPam => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("could not start the runtime")?;
+            Ok(runtime.block_on(ssh::pam()))
+        }
         verb => {
             match &verb {
                 Verb::Server(Server { attached, .. }) => privilege::confine(None, *attached)?,
@@ -62,6 +72,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Doctor(format) => return doctor::run(format).await,
         Verb::Exec(arguments) => return exec::run(arguments).await,
+        Verb::Ssh(arguments) => return ssh::run(arguments).await,
         Verb::Logs(arguments) => logs::run(arguments).await,
         Verb::Up(arguments) => up::run(arguments).await,
         Verb::Init(arguments) => sealing::init(arguments).await,
@@ -79,7 +90,12 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Down(arguments) => down::run(arguments).await,
         Verb::Server(arguments) => serve::server(arguments).await,
         Verb::Agent(arguments) => Box::pin(serve::agent(arguments)).await,
-        Verb::Lab(_) | Verb::LabPart(_) | Verb::Wg(_) | Verb::Demo(_) => {
+        Verb::Lab(_)
+        | Verb::LabPart(_)
+        | Verb::Wg(_)
+        | Verb::Demo(_)
+        | Verb::SshPrincipals { .. }
+        | Verb::SshPam => {
             unreachable!("`run` handles these before it starts a runtime")
         }
     }?;

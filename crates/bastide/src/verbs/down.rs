@@ -12,7 +12,7 @@ use bastide_agent::LeaveOptions;
 
 use crate::cli::Down;
 use crate::exit::{Exit, Failure};
-use crate::verbs::{ending, services};
+use crate::verbs::{ending, services, ssh};
 use crate::{output, paths, privilege};
 
 /// Takes this host out of the cluster.
@@ -24,6 +24,8 @@ pub async fn run(arguments: Down) -> anyhow::Result<()> {
     let was_here = [paths::AGENT, paths::SERVER, paths::SETTINGS]
         .iter()
         .any(|path| Path::new(path).exists());
+    // While its files are there: an `sshd` that cannot read what is revoked lets nobody in by key.
+    ssh::undo_if_set_up()?;
     ending::end_daemons().await?;
     let options = LeaveOptions {
         state: paths::AGENT.into(),

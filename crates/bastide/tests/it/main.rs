@@ -23,6 +23,7 @@ mod sealed;
 mod secrets;
 mod sessions;
 mod site;
+mod ssh;
 mod steps;
 mod swarm;
 mod timing;

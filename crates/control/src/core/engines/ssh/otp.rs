@@ -4,7 +4,7 @@
 //! before the helper has compared user and host. For hosts that are nodes of this cluster it is
 //! otherwise: the node asks, with its certificate, and says who wants to log in; everything is
 //! compared here, and only then the password is spent. Without the node's identity such a password is
-//! not spent at all, unless `config/otp` says so.
+//! not spent at all, unless `config/otp` says so, or the server's configuration `compat = "vault"`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::role::{self, Role};
 use super::{node, reach};
+use crate::core::config::Compat;
 use crate::core::engine::{Call, Context};
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Grant};
@@ -151,6 +152,7 @@ pub fn verify(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refu
     let (at, password) = find(ctx, &otp)?.ok_or_else(unknown)?;
     if let Some(of) = password.node
         && asking(ctx) != Some(of)
+        && ctx.world.server.compat != Compat::Vault
         && !config(ctx)?.open_verify
     {
         return Err(Refusal::Ticket {
