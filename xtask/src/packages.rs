@@ -94,6 +94,16 @@ pub const TESTS: &[Need] = &[
     need("strace", &["strace"], "kills `down` at its every step"),
     need("curl", &["curl"], "asks the server's socket on its host"),
     need("script", &["bsdutils"], "gives `exec` a terminal"),
+    need(
+        "sshd",
+        &["openssh-server"],
+        "lets people in on the tests' hosts",
+    ),
+    need(
+        "ssh-keygen",
+        &["openssh-client"],
+        "judges our certificates and revocation lists",
+    ),
 ];
 
 /// What the bench needs besides.

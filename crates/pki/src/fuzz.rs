@@ -18,6 +18,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::fixture::{authority, cluster, now};
 use crate::peer::spiffe_id;
+use crate::ssh::{PrivateKey, PublicKey, SshSigner, check_krl, read_certificate};
 use crate::{
     Authority, Claim, PEM_BYTES_MAX, ProvenKey, Roots, ViewSigner, certificate_chain,
     certificate_lifetime, verify_view,
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("certificate", certificate),
     ("certificate_signed", certificate_signed),
     ("view_signature", view_signature),
+    ("ssh", ssh),
 ];
 
 struct Issuer {
@@ -53,6 +55,45 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
 fn pem(label: &str, der: &[u8]) -> String {
     let body = BASE64.encode(der);
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+/// OpenSSH's formats: whatever is read can be written, and is read again as the same.
+fn ssh(bytes: &[u8]) {
+    if let Ok(facts) = check_krl(bytes) {
+        assert!(bytes.len() >= 44, "a list has a head: {facts:?}");
+    }
+    if let Ok(key) = PublicKey::from_blob(bytes.to_vec()) {
+        assert_eq!(PublicKey::parse(&key.to_line()), Ok(key));
+    }
+    if let Ok(key) = PrivateKey::from_der(bytes) {
+        again(&key);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(key) = PublicKey::parse(text) {
+        assert_eq!(PublicKey::parse(&key.to_line()), Ok(key));
+    }
+    if let Some(signed) = read_certificate(text) {
+        assert_eq!(
+            PublicKey::parse(&signed.subject.to_line()),
+            Ok(signed.subject)
+        );
+    }
+    if let Ok(key) = PrivateKey::parse(text) {
+        again(&key);
+    }
+}
+
+fn again(key: &PrivateKey) {
+    // What is read need not be a key of which the parts fit; what signs is.
+    if SshSigner::new(key).is_ok() {
+        let written = key
+            .to_openssh("", 7)
+            .expect("a key that signs can be written");
+        let read = PrivateKey::parse(written.expose()).expect("our own output");
+        assert_eq!(read.public().ok(), key.public().ok());
+    }
 }
 
 /// A request as text, and as DER inside PEM. Whatever it says of names, the certificate for its key

@@ -115,12 +115,15 @@ pub fn host_keys(effective: &str) -> Vec<PathBuf> {
 
 /// Returns PAM's file for `sshd` with our block before all else: who has a one-time password is let
 /// in, nobody else is asked for another one.
+///
+/// The second line ends the stack. The first cannot: `sshd` calls `pam_setcred` too, which plays the
+/// stack as it went, and there `pam_exec` has no answer; a stack without any is refused.
 pub fn with_block(text: &str, program: &Path) -> String {
     let rest = without_block(text);
     let program = program.display();
     format!(
-        "{BEGIN}\nauth [success=done default=die] pam_exec.so quiet expose_authtok {program} \
-         ssh-pam\n{END}\n{rest}"
+        "{BEGIN}\nauth requisite pam_exec.so quiet expose_authtok {program} ssh-pam\nauth \
+         [success=done default=die] pam_permit.so\n{END}\n{rest}"
     )
 }
 
