@@ -126,6 +126,8 @@ pub enum Shape {
     Status(u16),
     /// `data` alone.
     Bare,
+    /// `data` alone, with this HTTP status.
+    Told(u16),
     /// Bytes as they are.
     Raw(Raw),
     /// A stream.
@@ -721,6 +723,10 @@ fn envelope(
         Reply::Bare(data) => {
             envelope.shape = Shape::Bare;
             envelope.data = Some(data);
+        }
+        Reply::Told(partial) => {
+            envelope.shape = Shape::Told(partial.status);
+            envelope.data = Some(partial.data);
         }
         Reply::Auth(auth) => envelope.auth = Some(auth),
         Reply::Login(login) => {

@@ -42,6 +42,8 @@ pub enum Reply {
     Partial(Partial),
     /// JSON without envelope.
     Bare(Map<String, Value>),
+    /// JSON without envelope, with a status of its own: errors in another protocol's words.
+    Told(Partial),
     /// A login succeeded: make a token.
     Login(Box<Login>),
     /// The field `auth` of the envelope, ready made.
@@ -63,7 +65,7 @@ pub enum Reply {
     Stream(Stream),
 }
 
-/// An answer in whose `data` some things failed.
+/// An answer with a status of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partial {
     /// The field `data`.

@@ -25,6 +25,7 @@ use crate::core::path::{ApiPath, PathError, percent_decode};
 use crate::core::pipeline::{Response, Shape};
 use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
+use crate::run::form;
 use crate::run::gate::Phase;
 use crate::run::gate::answers::{self, Answered};
 use crate::run::gate::rekey;
@@ -415,7 +416,11 @@ async fn parse(
             let question = whole(body, OCSP_BYTES_MAX).await?;
             ocsp::posted(&question)
         }
-        Operation::Create | Operation::Update | Operation::Patch => fields(door, body).await?,
+        Operation::Create | Operation::Update | Operation::Patch => {
+            let mut data = fields(door, &head.headers, body).await?;
+            form::take_client(&head.headers, operation, &path, &mut data);
+            data
+        }
     };
     let data = match asked {
         Some(question) if operation == Operation::Read => question,
@@ -464,8 +469,17 @@ fn is_ocsp(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind == "application/ocsp-request")
 }
 
-async fn fields(door: Door, body: Incoming) -> Result<Map<String, Value>, Refused> {
-    read_fields(&whole(body, door.body_bytes_max()).await?)
+async fn fields(
+    door: Door,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Map<String, Value>, Refused> {
+    let bytes = whole(body, door.body_bytes_max()).await?;
+    if form::is_form(headers, &bytes) {
+        let wrong = || Refused::new(StatusCode::BAD_REQUEST, "error parsing form data");
+        return form::fields(&bytes).ok_or_else(wrong);
+    }
+    read_fields(&bytes)
 }
 
 /// Reads a body of at most so many bytes.
@@ -628,11 +642,12 @@ fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Rep
                     .into_response(),
             };
         }
-        Shape::Bare => {
-            return with_body(
-                StatusCode::OK,
-                &Value::Object(envelope.data.unwrap_or_default()),
-            );
+        Shape::Bare | Shape::Told(_) => {
+            let status = match envelope.shape {
+                Shape::Told(code) => StatusCode::from_u16(code).unwrap_or(StatusCode::OK),
+                _ => StatusCode::OK,
+            };
+            return with_body(status, &Value::Object(envelope.data.unwrap_or_default()));
         }
         Shape::Raw(raw) => {
             let status = if raw.body.is_empty() {

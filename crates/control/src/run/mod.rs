@@ -6,6 +6,7 @@ mod audit_remote;
 pub mod channel;
 pub mod clock;
 pub mod dev;
+mod form;
 pub mod gate;
 pub mod http;
 pub mod listen;

@@ -6,6 +6,7 @@ mod audit;
 mod disk;
 mod durability;
 mod hvac;
+mod identity;
 mod node;
 mod seal;
 mod wire;

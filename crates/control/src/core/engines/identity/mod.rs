@@ -14,6 +14,7 @@ use crate::core::engines::identity::register::Register;
 use crate::core::engines::identity::stored::Metadata;
 use crate::core::fields::Fields;
 use crate::core::identity::EntityFacts;
+use crate::core::leases::{Lease, Subject};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
@@ -27,6 +28,7 @@ mod login;
 mod lookup;
 mod merge;
 pub mod names;
+pub mod oidc;
 mod register;
 mod shown;
 mod stored;
@@ -50,6 +52,27 @@ impl Engine for Identity {
         "identity"
     }
 
+    fn is_open(&self, call: &Call<'_>) -> bool {
+        match &call.segments()[..] {
+            ["oidc", rest @ ..] => oidc::is_open(call.operation, rest),
+            _ => false,
+        }
+    }
+
+    fn exists(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<bool>, Refusal> {
+        match &call.segments()[..] {
+            ["oidc", rest @ ..] => oidc::exists(ctx, rest),
+            _ => Ok(None),
+        }
+    }
+
+    fn revoke(&self, ctx: &mut Context<'_, '_>, lease: &Lease) -> Result<(), Refusal> {
+        match &lease.subject {
+            Subject::Granted(data) => oidc::revoke(ctx, data),
+            Subject::Token(_) => Ok(()),
+        }
+    }
+
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::Update;
         let segments = call.segments();
@@ -63,6 +86,7 @@ impl Engine for Identity {
             ["persona", rest @ ..] => aliases::of_entities(ctx, call, rest),
             ["lookup", "entity"] if call.operation == Update => lookup::entity(ctx, call),
             ["lookup", "group"] if call.operation == Update => lookup::group(ctx, call),
+            ["oidc", rest @ ..] => oidc::decide(ctx, call, rest),
             ["lookup", "entity" | "group"] => Err(Refusal::UnsupportedOperation),
             _ => Err(Refusal::UnsupportedPath),
         }
