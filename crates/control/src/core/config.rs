@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::fields::{parse_bool, parse_duration};
+use crate::core::fields::{Fields, parse_bool, parse_duration};
+use crate::core::lockout::Configured;
 use crate::core::mounts::TTL_DEFAULT;
 use crate::core::policy::hcl;
 
@@ -72,6 +73,8 @@ pub struct Config {
     pub compat: Compat,
     /// How long things live.
     pub ttls: Ttls,
+    /// When names of auth methods are locked.
+    pub lockouts: Configured,
     /// What the cluster is called.
     pub cluster_name: Option<String>,
     /// Which messages are logged, in Vault's words.
@@ -126,6 +129,7 @@ const BLOCKS: &[&str] = &[
     "seal",
     "ha_storage",
     "ha_backend",
+    "user_lockout",
 ];
 /// What Vault knows, and what makes no difference here whatever it says.
 const SILENT: &[&str] = &[
@@ -168,7 +172,6 @@ const UNSERVED: &[&str] = &[
     "service_registration",
     "telemetry",
     "unsafe_allow_api_audit_creation",
-    "user_lockout",
 ];
 
 #[derive(Default)]
@@ -179,6 +182,7 @@ struct Draft {
     compat: Compat,
     default_ttl: Option<Duration>,
     max_ttl: Option<Duration>,
+    lockouts: Configured,
     cluster_name: Option<String>,
     log_level: Option<String>,
     pid_file: Option<PathBuf>,
@@ -230,6 +234,10 @@ impl Draft {
                 let seal = SealSettings::read(&kind, fields, at, &mut self.warnings)?;
                 self.seals.extend(seal);
             }
+            ("user_lockout", Some(kind)) => {
+                let block = Block::new(format!("user_lockout {kind}"), value)?;
+                self.lock(kind, block, at)?;
+            }
             ("ha_storage" | "ha_backend", _) => {
                 return Err("`ha_storage` is not served: one server keeps its own store".to_owned());
             }
@@ -237,6 +245,30 @@ impl Draft {
             (key, Some(_)) if BLOCKS.contains(&key) => return Err(format!("`{key}` has no kind")),
             (_, _) => self.plain(at, &key, &value)?,
         }
+        Ok(())
+    }
+
+    fn lock(&mut self, kind: String, mut block: Block, at: &str) -> Result<(), String> {
+        if !["all", "userpass", "ldap", "approle"].contains(&kind.as_str()) {
+            return Err(format!(
+                "user_lockout is of `all`, `userpass`, `ldap` or `approle`, and not `{}`",
+                shown(&kind)
+            ));
+        }
+        let fields: Map<String, Value> = [
+            "lockout_threshold",
+            "lockout_duration",
+            "lockout_counter_reset",
+            "disable_lockout",
+        ]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), block.take(name)?)))
+        .collect();
+        let settings = self.lockouts.entry(kind).or_default();
+        settings
+            .update(Fields(&fields))
+            .map_err(|refusal| refusal.to_string())?;
+        block.rest(at, &mut self.warnings);
         Ok(())
     }
 
@@ -294,6 +326,7 @@ impl Draft {
             seals: self.seals,
             compat: self.compat,
             ttls: Ttls { default, max },
+            lockouts: self.lockouts,
             cluster_name: self.cluster_name,
             log_level: self.log_level,
             pid_file: self.pid_file,

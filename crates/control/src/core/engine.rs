@@ -16,6 +16,7 @@ use crate::core::facts::{Facts, Observation};
 use crate::core::fields::Fields;
 use crate::core::identity::{Alias, EntityFacts};
 use crate::core::leases::{self, Lease, LeaseId, Owner};
+use crate::core::lockout;
 use crate::core::mounts::{Mount, MountTable};
 use crate::core::refusal::{RSA_BITS, Refusal, Work};
 use crate::core::registry::Registry;
@@ -232,6 +233,8 @@ pub struct ServerInfo {
     pub audit_by_api: bool,
     /// When it started, in UTC.
     pub started: UnixTime,
+    /// When names are locked, as the configuration says.
+    pub lockouts: lockout::Configured,
     /// Whose defaults hold towards clients.
     pub compat: Compat,
     /// How long things live where nothing else is said.

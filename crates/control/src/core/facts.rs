@@ -2,6 +2,7 @@
 
 mod claims;
 mod guesses;
+pub mod lockouts;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -12,6 +13,9 @@ use bastide_api::{NodeId, NodeName, TicketId, UnixTime};
 
 use claims::Claim;
 use guesses::Guesses;
+use lockouts::{Lockouts, Who};
+
+use crate::core::lockout::Rule;
 
 /// Most nodes whose reports are kept.
 pub const NODES_MAX: usize = 4096;
@@ -53,6 +57,10 @@ pub enum Observation {
     Guess(TicketId),
     /// A machine with a ticket was refused.
     JoinRefused(RefusedJoin),
+    /// A wrong password came for a name, whether there is such a name or not; and what locks it.
+    WrongPassword(Who, Rule),
+    /// A right one came for a name, or an operator wants the wrong ones forgotten.
+    Unlocked(Who),
 }
 
 impl Observation {
@@ -60,8 +68,10 @@ impl Observation {
     /// request was granted.
     pub fn outlives_refusal(&self) -> bool {
         match self {
-            Self::Heard(..) | Self::Guess(_) | Self::JoinRefused(_) => true,
-            Self::Node(..) | Self::NodeGone(_) => false,
+            Self::Heard(..) | Self::Guess(_) | Self::JoinRefused(_) | Self::WrongPassword(..) => {
+                true
+            }
+            Self::Node(..) | Self::NodeGone(_) | Self::Unlocked(_) => false,
         }
     }
 }
@@ -73,6 +83,8 @@ pub struct Facts {
     pub nodes: BTreeMap<NodeId, Arc<NodeReport>>,
     /// Wrong secrets, by ticket.
     pub guesses: Guesses,
+    /// Wrong passwords, by name.
+    pub lockouts: Arc<Lockouts>,
     /// Machines that held a ticket's secret and were not let in, oldest first, and when.
     pub refused_joins: VecDeque<(UnixTime, RefusedJoin)>,
     /// Which run of its agent is each node.
@@ -113,6 +125,10 @@ impl Facts {
                 }
             }
             Observation::Guess(ticket) => self.guesses.wrong(now, ticket),
+            Observation::WrongPassword(who, rule) => {
+                Arc::make_mut(&mut self.lockouts).wrong(now, who, rule);
+            }
+            Observation::Unlocked(who) => Arc::make_mut(&mut self.lockouts).forget(&who),
             Observation::JoinRefused(refused) => {
                 if REFUSED_JOINS_MAX <= self.refused_joins.len() {
                     self.refused_joins.pop_front();

@@ -27,6 +27,7 @@ pub mod fields;
 pub mod idempotency;
 pub mod identity;
 pub mod leases;
+pub mod lockout;
 pub mod mounts;
 pub mod need;
 pub mod path;

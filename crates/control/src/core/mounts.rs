@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::core::draft::Draft;
 use crate::core::entropy::Entropy;
+use crate::core::lockout;
 use crate::core::path::{ApiPath, MountPath};
 use crate::core::refusal::Refusal;
 use crate::core::tables;
@@ -101,6 +102,9 @@ pub struct MountConfig {
     /// Kept for clients.
     #[serde(default)]
     pub allowed_response_headers: Vec<String>,
+    /// For auth methods: when names are locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_lockout: Option<lockout::Settings>,
 }
 
 impl Mount {
@@ -187,6 +191,9 @@ impl Mount {
                 "listing_visibility".into(),
                 json!(config.listing_visibility),
             );
+        }
+        if let Some(settings) = config.user_lockout {
+            fields.insert("user_lockout_config".into(), settings.shown());
         }
         json!({
             "type": self.kind,

@@ -29,6 +29,9 @@ pub enum Refusal {
     NoMember,
     /// Another machine runs with the same node's keys, and it is the node.
     Rival(String),
+    /// Too many wrong passwords came for this name: whoever asks learns no more than that it is
+    /// denied.
+    Locked,
     /// It was refused too often to be looked at; again after this time.
     TooMany(Duration),
     /// What is asked for does not exist.

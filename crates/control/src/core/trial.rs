@@ -13,6 +13,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Caller, Context, Engine, ServerInfo, World};
 use crate::core::entropy::Entropy;
 use crate::core::facts::Facts;
+use crate::core::lockout::Configured;
 use crate::core::path::ApiPath;
 use crate::core::pipeline::{self, Decision, Envelope, Outcome};
 use crate::core::refusal::{Refusal, Work};
@@ -68,6 +69,7 @@ impl Trial {
                 started,
                 compat: Compat::Strict,
                 ttls: Ttls::default(),
+                lockouts: Configured::new(),
             },
             facts: Facts::default(),
             now: started.plus(Duration::from_secs(60)),

@@ -8,6 +8,7 @@ use bastide_store::{DevSeal, RedbStore};
 
 use crate::core::config::{Compat, Ttls};
 use crate::core::engine::ServerInfo;
+use crate::core::lockout::Configured;
 use crate::core::registry::Registry;
 use crate::run::http::Door;
 use crate::run::listen::Security;
@@ -46,6 +47,7 @@ pub async fn start(
         started: server::now(),
         compat: Compat::Strict,
         ttls: Ttls::default(),
+        lockouts: Configured::new(),
     };
     let mut server = Server::on(store, barrier, Registry::built_in(), info, None)?;
     let address = server.listen(listen, Security::Plain, Door::Api).await?;

@@ -100,8 +100,8 @@ mod tests {
         assert_eq!(Value::Object(read), expected);
         assert_eq!(fields(b"a=%zz"), None);
         assert_eq!(fields(&[0xff]), None);
-        let many: String = (0..1_000).map(|n| format!("a{n}=1&")).collect();
-        assert_eq!(fields(many.as_bytes()), None);
+        let many: Vec<String> = (0..1_000).map(|n| format!("a{n}=1")).collect();
+        assert_eq!(fields(many.join("&").as_bytes()), None);
     }
 
     #[test]

@@ -322,7 +322,7 @@ impl From<Refusal> for Refused {
         let (status, error) = match refusal {
             Refusal::Invalid(text) => (S::BAD_REQUEST, text),
             Refusal::Unauthenticated => (S::FORBIDDEN, "permission denied".to_owned()),
-            Refusal::Denied => (S::FORBIDDEN, multi("permission denied")),
+            Refusal::Denied | Refusal::Locked => (S::FORBIDDEN, multi("permission denied")),
             Refusal::Forbidden(text) | Refusal::Ticket { text, .. } => (S::FORBIDDEN, text),
             Refusal::NoMember => (
                 S::GONE,

@@ -22,6 +22,7 @@ use crate::core::config::{Compat, Storage, Ttls};
 use crate::core::draft::Draft;
 use crate::core::engine::{AuditDevice, ServerInfo};
 use crate::core::entropy::Entropy;
+use crate::core::lockout::Configured;
 use crate::core::mounts::{self, Mount};
 use crate::core::path::MountPath;
 use crate::core::policy::builtin;
@@ -59,6 +60,8 @@ pub struct ServerConfig {
     pub compat: Compat,
     /// How long things live where nothing else is said.
     pub ttls: Ttls,
+    /// When names are locked.
+    pub lockouts: Configured,
 }
 
 impl ServerConfig {
@@ -71,6 +74,7 @@ impl ServerConfig {
             cluster_name: String::new(),
             compat: Compat::Strict,
             ttls: Ttls::default(),
+            lockouts: Configured::new(),
         }
     }
 
@@ -237,6 +241,7 @@ pub(crate) fn on_open_store(
         started: now(),
         compat: config.compat,
         ttls: config.ttls,
+        lockouts: config.lockouts.clone(),
     };
     Server::on(store, barrier, registry, info, config.audit.clone())
 }

@@ -71,6 +71,7 @@ impl Standalone {
                 .unwrap_or_else(|| name_of(cluster)),
             compat: config.compat,
             ttls: config.ttls,
+            lockouts: config.lockouts.clone(),
         };
         // What listeners need is looked at first: a store is not touched for a wrong certificate.
         let mut posts = Vec::new();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::engine::{Call, Context, Engine};
 use crate::core::engines::identity::names::folded;
 use crate::core::identity::Alias;
+use crate::core::lockout;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Login, Reply};
 use crate::core::request::Operation;
@@ -140,12 +141,17 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
     let refused = || Refusal::invalid("invalid username or password");
     let password = password(call)?;
     let name = user_name(name).map_err(|_| refused())?;
+    lockout::admit(ctx, &name)?;
     let user: Option<User> = ctx.load(&at(&name))?;
     let salt = user.as_ref().map_or([0; 16], |user| user.salt);
     let hash = ctx.password_key(password, salt)?;
     let expected = user.as_ref().map_or([0; 32], |user| user.hash);
     let equal = verify_slices_are_equal(hash.expose(), &expected).is_ok();
-    let user = user.filter(|_| equal).ok_or_else(refused)?;
+    let Some(user) = user.filter(|_| equal) else {
+        lockout::failed(ctx, &name);
+        return Err(refused());
+    };
+    lockout::succeeded(ctx, &name);
     let below = ctx
         .mount
         .path

@@ -175,3 +175,25 @@ fn a_later_file_wins_and_listeners_add_up() {
     let config = parse(&[files[0].clone(), zero]).unwrap();
     assert_eq!(config.ttls, Ttls::default());
 }
+
+#[test]
+fn when_names_are_locked_is_said_for_all_methods_or_for_a_kind() {
+    let with = |more: &str| read(&format!("{HCL}\n{more}"));
+    let text = r#"
+        user_lockout "all" { lockout_threshold = "9" lockout_duration = "10m" }
+        user_lockout "ldap" { disable_lockout = true lockout_counter_reset = "1h" }
+    "#;
+    let config = with(text).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let all = config.lockouts["all"];
+    assert_eq!((all.threshold, all.duration), (Some(9), Some(600)));
+    let ldap = config.lockouts["ldap"];
+    assert_eq!((ldap.disabled, ldap.reset), (Some(true), Some(3600)));
+    for wrong in [
+        r#"user_lockout "all" { lockout_threshold = 0 }"#,
+        r#"user_lockout "all" { lockout_duration = "0s" }"#,
+        r#"user_lockout "saml" { lockout_threshold = 5 }"#,
+    ] {
+        assert!(with(wrong).is_err(), "{wrong}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::core::request::Operation;
 mod audit;
 mod capabilities;
 mod leases;
+mod locked_users;
 mod mounts;
 mod policies;
 mod wrapping;
@@ -91,6 +92,7 @@ impl Engine for Sys {
                 ],
             ) => leases::decide(ctx, call, &segments),
             (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
+            (_, ["locked-users", rest @ ..]) => locked_users::decide(ctx, call, rest),
             (_, ["audit" | "audit-hash" | "audit-log", ..]) => audit::decide(ctx, call, &segments),
             (
                 _,

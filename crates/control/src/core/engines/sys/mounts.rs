@@ -230,6 +230,11 @@ fn configure(config: &mut MountConfig, fields: Fields<'_>) -> Result<(), Refusal
             _ => return Err(Refusal::invalid("invalid listing_visibility")),
         }
     }
+    if let Some(given) = fields.object("user_lockout_config")? {
+        let mut settings = config.user_lockout.unwrap_or_default();
+        settings.update(Fields(given))?;
+        config.user_lockout = Some(settings);
+    }
     if let Some(text) = fields.text("token_type")? {
         config.token_type = TokenType::parse(&text)?;
     }

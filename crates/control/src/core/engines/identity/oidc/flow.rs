@@ -8,14 +8,13 @@
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{Algorithm as Hash, SHA256, SHA384, SHA512, digest};
+use aws_lc_rs::digest::{Algorithm as Hash, SHA256, digest};
 use bastide_api::{Secret, UnixTime};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::engine::{Call, Context};
-use crate::core::engines::identity::oidc::jwk::Algorithm;
 use crate::core::engines::identity::oidc::provider::{self, Client, OPENID, Provider};
 use crate::core::engines::identity::oidc::{bare, keys, told};
 use crate::core::engines::identity::{facts, register};
@@ -418,7 +417,7 @@ fn redeem(
         Err(why) => return no("invalid_request", &why),
     };
     let access = give_access(ctx, &client, &code, name)?;
-    let hash = hash_of(key.algorithm);
+    let hash = key.algorithm.hash();
     for (claim, value) in [
         ("iss", provider::issuer(ctx, name, &found)?.into()),
         ("namespace", Value::from("root")),
@@ -512,14 +511,6 @@ fn give_access(
     };
     ctx.save(&row, &stored)?;
     Ok(access)
-}
-
-fn hash_of(algorithm: Algorithm) -> &'static Hash {
-    match algorithm {
-        Algorithm::Rs256 | Algorithm::Es256 => &SHA256,
-        Algorithm::Rs384 | Algorithm::Es384 => &SHA384,
-        Algorithm::Rs512 | Algorithm::Es512 | Algorithm::EdDsa => &SHA512,
-    }
 }
 
 /// The left half of a hash, as OpenID Connect Core 1.0, section 3.1.3.6, binds tokens to each other.

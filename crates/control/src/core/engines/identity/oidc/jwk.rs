@@ -4,8 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512, digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
@@ -64,6 +64,15 @@ impl Algorithm {
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// Returns the hash that it signs; of Ed25519, the one that bindings of tokens use.
+    pub fn hash(self) -> &'static digest::Algorithm {
+        match self {
+            Self::Rs256 | Self::Es256 => &SHA256,
+            Self::Rs384 | Self::Es384 => &SHA384,
+            Self::Rs512 | Self::Es512 | Self::EdDsa => &SHA512,
         }
     }
 
@@ -240,18 +249,18 @@ impl SigningKey {
     fn signature(&self, der: &[u8], text: &[u8]) -> Result<Vec<u8>, Refusal> {
         let rejected = |_| internal("is not one");
         let failed = |_| internal("does not sign");
-        let random = SystemRandom::new();
+        let hash = digest(self.public.algorithm.hash(), text);
         Ok(match self.public.algorithm.kind() {
             Kind::Rsa(encoding, _) => {
                 let pair = rsa::KeyPair::from_pkcs8(der).map_err(rejected)?;
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &random, text, &mut signature)
+                pair.sign_digest(encoding, &hash, &mut signature)
                     .map_err(failed)?;
                 signature
             }
             Kind::Ec(curve, ..) => {
                 let pair = EcdsaKeyPair::from_pkcs8(curve, der).map_err(rejected)?;
-                let signature = pair.sign(&random, text).map_err(failed)?;
+                let signature = pair.sign_digest(&hash).map_err(failed)?;
                 signature.as_ref().to_vec()
             }
             Kind::Ed => {
