@@ -93,6 +93,8 @@ pub const TESTS: &[Need] = &[
     ),
     need("strace", &["strace"], "kills `down` at its every step"),
     need("curl", &["curl"], "asks the server's socket on its host"),
+    need("oathtool", &["oathtool"], "judges our one-time passwords"),
+    need("zbarimg", &["zbar-tools"], "reads our QR codes"),
     need("script", &["bsdutils"], "gives `exec` a terminal"),
     need(
         "sshd",

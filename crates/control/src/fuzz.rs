@@ -9,7 +9,10 @@ use std::cell::RefCell;
 use bastide_api::{AddressPlan, Controller, NodeId};
 use serde_json::{Map, Value, json};
 
+use crate::core::engines::identity::oidc::{jwk, template};
+use crate::core::engines::totp::url::{self, Wanted};
 use crate::core::fields::{Fields, go_duration, parse_duration};
+use crate::core::identity::EntityFacts;
 use crate::core::path::{ApiPath, MountPath, PATH_BYTES_MAX, percent_decode};
 use crate::core::policy::acl::{Acl, Question};
 use crate::core::policy::{Capabilities, POLICY_BYTES_MAX, Policy};
@@ -27,10 +30,61 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("stored", stored),
     ("transit_text", transit_text),
     ("transit_backup", transit_backup),
+    ("otpauth", otpauth),
+    ("claims", claims),
 ];
 
 /// Parts the words of an input.
 const PART: char = '\u{1e}';
+
+/// What an address of a one-time password's key says is printed and read the same.
+fn otpauth(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let mut wanted = Wanted {
+        secret: String::new(),
+        issuer: String::new(),
+        account: String::new(),
+        hash: "SHA1".to_owned(),
+        digits: 6,
+        period: 30,
+    };
+    let mut again = wanted.clone();
+    if url::read(text, &mut wanted).is_err() {
+        return;
+    }
+    let Ok(key) = wanted.into_key(1) else {
+        return;
+    };
+    let printed = key.url();
+    if let Err(url::UrlError::Long) = url::read(&printed, &mut again) {
+        return;
+    }
+    let again = again.into_key(1).expect("what was printed is a key");
+    assert_eq!(again.url(), printed);
+}
+
+/// A template of claims, or a token that somebody brings.
+fn claims(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    // Nobody has signed it.
+    assert!(jwk::verified(text, &[]).is_err());
+    let entity = EntityFacts {
+        name: "\"}}{{identity.entity.id}}".to_owned(),
+        ..EntityFacts::default()
+    };
+    let now = bastide_api::UnixTime::from_millis(1_000);
+    if let Ok(claims) = template::claims(text, &entity, now) {
+        assert!(
+            claims
+                .keys()
+                .all(|key| !template::RESERVED.contains(&key.as_str()))
+        );
+    }
+}
 
 /// A policy, and after a mark a path that is judged by it.
 fn policy(bytes: &[u8]) {

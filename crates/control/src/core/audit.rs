@@ -61,6 +61,7 @@ fn error_text(refusal: &Refusal) -> &'static str {
         Refusal::NoMember => "the node was removed",
         Refusal::Rival(_) => "another machine runs with this node's keys",
         Refusal::Locked => "permission denied: the name is locked",
+        Refusal::Limited { .. } => "rate limit quota exceeded",
         Refusal::TooMany(_) => "too many requests",
         Refusal::Absent => "not found",
         Refusal::NoMount(_) | Refusal::UnsupportedPath => "unsupported path",

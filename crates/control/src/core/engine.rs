@@ -93,6 +93,15 @@ pub trait Engine: Send + Sync {
         Ok(false)
     }
 
+    /// Returns the role that a login is of, for rate limits; `None` if it names none.
+    fn role_of(
+        &self,
+        _ctx: &mut Context<'_, '_>,
+        call: &Call<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        call.fields().text("role")
+    }
+
     /// Whether a machine with a certificate of ours is a member now. Asked of the mount `mesh/`.
     fn admits(&self, _ctx: &mut Context<'_, '_>, _machine: Identity) -> Result<bool, Refusal> {
         Ok(false)

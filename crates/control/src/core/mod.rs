@@ -33,6 +33,7 @@ pub mod need;
 pub mod path;
 pub mod pipeline;
 pub mod policy;
+pub mod quotas;
 pub mod refusal;
 pub mod registry;
 pub mod reply;

@@ -23,6 +23,7 @@ use crate::core::need::{Need, need_of};
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
 use crate::core::policy::compiled::Set;
+use crate::core::quotas::Left;
 use crate::core::refusal::{Refusal, Work};
 use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
@@ -75,6 +76,8 @@ pub struct Response {
     pub mount_kind: String,
     /// Whether the keys of `data` stand at the top as well, as Vault does on some paths of `sys`.
     pub spread: bool,
+    /// What is left under the rate limit that it counted for, if that is to be told.
+    pub left: Option<Left>,
     /// The answer.
     pub outcome: Result<Envelope, Refusal>,
 }
@@ -280,6 +283,7 @@ impl Course {
                 .map(|mount| mount.kind.clone())
                 .unwrap_or_default(),
             spread: spreads(request.path.as_str()),
+            left: None,
             outcome,
         }
     }

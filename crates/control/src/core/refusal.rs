@@ -34,6 +34,13 @@ pub enum Refusal {
     Locked,
     /// It was refused too often to be looked at; again after this time.
     TooMany(Duration),
+    /// A rate limit holds it up.
+    Limited {
+        /// What was asked for.
+        path: String,
+        /// When to come again.
+        wait: Duration,
+    },
     /// What is asked for does not exist.
     Absent,
     /// No mount has this path.

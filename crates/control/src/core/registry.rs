@@ -64,6 +64,7 @@ impl Registry {
         this.add_engine(Arc::new(engines::pki::Pki::default()));
         this.add_engine(Arc::new(engines::ssh::Ssh::default()));
         this.add_engine(Arc::new(engines::sys::Sys));
+        this.add_engine(Arc::new(engines::totp::Totp));
         this.add_engine(Arc::new(engines::transit::Transit::default()));
         this.add_auth(Arc::new(auth::approle::AppRole));
         this.add_auth(Arc::new(auth::cert::Cert));

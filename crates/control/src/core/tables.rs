@@ -28,6 +28,8 @@ pub const CORE: Table = Table(11);
 pub const IDEMPOTENCY: Table = Table(24);
 /// `end in ms, big-endian 8 | token id 32 | digest of a key 32` -> nothing.
 pub const IDEMPOTENCY_EXPIRY: Table = Table(25);
+/// `config`, and `rate-limit/name` -> a rule of how much may be asked.
+pub const QUOTAS: Table = Table(48);
 /// Single values of the writer's own: the highest time seen, the audit chain's head.
 pub const WRITER: Table = Table(0x80);
 /// `sequence, big-endian 8` -> an audit record that is not yet known to be on the server's own device;

@@ -86,7 +86,7 @@ impl Connections {
 }
 
 /// Folds an address into what one subscriber has: an IPv4 address, or a /64 of IPv6.
-fn whole(source: IpAddr) -> IpAddr {
+pub(crate) fn whole(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {

@@ -22,7 +22,7 @@ use crate::core::engines::pki::ocsp;
 use crate::core::fields::{parse_bool, parse_duration};
 use crate::core::idempotency::IdempotencyKey;
 use crate::core::path::{ApiPath, PathError, percent_decode};
-use crate::core::pipeline::{Response, Shape};
+use crate::core::pipeline::{Envelope, Response, Shape};
 use crate::core::refusal::Refusal;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::run::form;
@@ -331,6 +331,10 @@ impl From<Refusal> for Refused {
                     .to_owned(),
             ),
             Refusal::Rival(text) => (S::CONFLICT, text),
+            Refusal::Limited { path, .. } => (
+                S::TOO_MANY_REQUESTS,
+                format!("request path \"{path}\": rate limit quota exceeded"),
+            ),
             Refusal::TooMany(wait) => (S::TOO_MANY_REQUESTS, too_often(wait)),
             Refusal::Absent => {
                 return Self {
@@ -627,11 +631,37 @@ fn answer(plane: &Plane, peer: &Peer, response: Response) -> hyper::Response<Rep
         request_id,
         mount_kind,
         spread,
+        left,
         outcome,
     } = response;
+    let mut response = told(plane, peer, request_id, mount_kind, spread, outcome);
+    if let Some(left) = left {
+        let headers = response.headers_mut();
+        headers.insert("x-ratelimit-limit", left.limit.into());
+        headers.insert("x-ratelimit-remaining", left.remaining.into());
+        headers.insert("x-ratelimit-reset", left.reset.as_secs().into());
+    }
+    response
+}
+
+fn told(
+    plane: &Plane,
+    peer: &Peer,
+    request_id: String,
+    mount_kind: String,
+    spread: bool,
+    outcome: Result<Envelope, Refusal>,
+) -> hyper::Response<Reply> {
     let envelope = match outcome {
         Ok(envelope) => envelope,
         Err(Refusal::TooMany(wait)) => return too_many(wait),
+        Err(refusal @ Refusal::Limited { wait, .. }) => {
+            let mut response = Refused::from(refusal).into_response();
+            let secs = wait.as_millis().div_ceil(1000).max(1);
+            let secs = u64::try_from(secs).unwrap_or(u64::MAX);
+            response.headers_mut().insert(RETRY_AFTER, secs.into());
+            return response;
+        }
         Err(refusal) => return Refused::from(refusal).into_response(),
     };
     let status = match &envelope.shape {

@@ -9,6 +9,7 @@ pub mod dev;
 mod form;
 pub mod gate;
 pub mod http;
+mod limits;
 pub mod listen;
 pub mod log_book;
 pub mod outbox;

@@ -19,13 +19,15 @@ use zeroize::Zeroize;
 use crate::core::audit::Audited;
 use crate::core::audit::devices::{self, Target};
 use crate::core::draft::{Draft, WorkResult};
-use crate::core::engine::{Caller, Context, ServerInfo, World};
+use crate::core::engine::{Call, Caller, Context, ServerInfo, World};
+use crate::core::engines::sys::quotas;
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
 use crate::core::mounts::MountTable;
 use crate::core::need::Need;
 use crate::core::path::ApiPath;
 use crate::core::pipeline::{self, Decision, Outcome, Response};
+use crate::core::quotas::{Left, Verdict};
 use crate::core::refusal::{PASSWORD_COST, Refusal, Work};
 use crate::core::registry::Registry;
 use crate::core::reply::Stream;
@@ -34,6 +36,7 @@ use crate::core::tables;
 use crate::core::tend;
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
+use crate::run::limits::Limits;
 use crate::run::log_book::{self, Signed};
 use crate::run::outbox::AuditTo;
 use crate::run::writer::{self, Job, QUEUE_MAX, WriteError, Writer, WriterError};
@@ -70,6 +73,8 @@ struct Inner {
     policies: Mutex<(Revision, u64)>,
     /// The audit devices, and from which revision on they are.
     devices: Mutex<Option<(Revision, Arc<DeviceTable>)>>,
+    /// How much each source may ask.
+    limits: Limits,
     passwords: Semaphore,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
@@ -122,6 +127,7 @@ impl Plane {
             checkpoints,
             policies: Mutex::new((Revision(0), 0)),
             devices: Mutex::new(None),
+            limits: Limits::default(),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
@@ -341,6 +347,101 @@ impl Plane {
     /// Serves a request: decides, commits, answers. Cancel safe up to the commit: what was handed to
     /// the writer is committed though nobody waits.
     pub async fn call(&self, request: &Request) -> Response {
+        match self.counted(request) {
+            Ok(left) => {
+                let mut response = self.serve(request).await;
+                response.left = left;
+                response
+            }
+            Err((refusal, left)) => self.turn_away(request, refusal, left).await,
+        }
+    }
+
+    /// Counts a request under the rate limit that it falls under. Returns what is left of it, if that
+    /// is to be told.
+    fn counted(&self, request: &Request) -> Result<Option<Left>, (Refusal, Option<Left>)> {
+        let (Inside::No, Some(address)) = (request.inside, request.peer.address) else {
+            return Ok(None);
+        };
+        let silent = |refusal| (refusal, None);
+        let read = || self.inspect("sys/", |ctx| quotas::load(ctx.draft));
+        let rules = self.0.limits.rules(&*self.0.store, read).map_err(silent)?;
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        let path = request.path.as_str();
+        let role = if rules.wants_role(path) {
+            self.role_of(request).map_err(silent)?
+        } else {
+            None
+        };
+        let Some(number) = rules.find(path, role.as_deref()) else {
+            return Ok(None);
+        };
+        let told = |left| rules.settings().headers.then_some(left);
+        match self.0.limits.ask(&rules, number, address.ip()) {
+            Verdict::Passes(left) => Ok(told(left)),
+            Verdict::Waits(left, wait) => {
+                let path = path.to_owned();
+                Err((Refusal::Limited { path, wait }, told(left)))
+            }
+        }
+    }
+
+    /// Returns the role that a login is of.
+    fn role_of(&self, request: &Request) -> Result<Option<String>, Refusal> {
+        let (_, found) = self.inspect("sys/", |ctx| {
+            let mounts = ctx.draft.mounts()?;
+            let Some((mount, below)) = mounts.route(&request.path) else {
+                return Ok(None);
+            };
+            if request.operation != Operation::Update || !below.starts_with("login") {
+                return Ok(None);
+            }
+            let mut within = ctx.within(mount.path.as_str())?;
+            let engine = Arc::clone(within.engine()?);
+            let call = Call {
+                operation: request.operation,
+                path: below,
+                folder: request.path.is_folder(),
+                data: &request.data,
+            };
+            engine.role_of(&mut within, &call)
+        })?;
+        Ok(found)
+    }
+
+    /// Answers what was refused before it was looked at; it is audited where that is asked for.
+    async fn turn_away(&self, request: &Request, refusal: Refusal, left: Option<Left>) -> Response {
+        let response = |refusal| Response {
+            request_id: request.id.clone(),
+            mount_kind: String::new(),
+            spread: false,
+            left,
+            outcome: Err(refusal),
+        };
+        let rules = self.0.limits.known();
+        if !rules.is_some_and(|rules| rules.settings().audit) {
+            return response(refusal);
+        }
+        let audited = Audited::new(Caller::Nobody, request.operation, None, Some(&refusal));
+        let decision = Decision {
+            batch: bastide_store::Batch::default(),
+            audit: Some(audited),
+            need: Need::Record,
+            observations: Vec::new(),
+            response: response(refusal),
+        };
+        match self.commit(request, decision).await {
+            Ok(told) => told,
+            Err(Undone::Refused(refusal)) => response(refusal),
+            Err(Undone::Again) => {
+                response(Refusal::Unavailable("the record was not taken".to_owned()))
+            }
+        }
+    }
+
+    async fn serve(&self, request: &Request) -> Response {
         let seed = seed();
         let mut results = Vec::new();
         let mut last = Refusal::Unavailable("too many requests change the same thing".to_owned());
@@ -377,6 +478,7 @@ impl Plane {
             request_id: request.id.clone(),
             mount_kind: String::new(),
             spread: false,
+            left: None,
             outcome: Err(last),
         }
     }

@@ -9,6 +9,7 @@ mod hvac;
 mod identity;
 mod node;
 mod seal;
+mod storm;
 mod wire;
 
 use std::path::PathBuf;

@@ -32,7 +32,12 @@ async fn raw(address: SocketAddr, request: &[u8]) -> (u16, String, String) {
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
-async fn ask(address: SocketAddr, line: &str, headers: &str, body: &str) -> (u16, String, String) {
+pub(crate) async fn ask(
+    address: SocketAddr,
+    line: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String, String) {
     let length = body.len();
     let request = format!(
         "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\

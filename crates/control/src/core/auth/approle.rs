@@ -54,6 +54,17 @@ impl Engine for AppRole {
         }
     }
 
+    fn role_of(
+        &self,
+        ctx: &mut Context<'_, '_>,
+        call: &Call<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let Some(id) = call.fields().text("role_id")? else {
+            return Ok(None);
+        };
+        Ok(role::by_id(ctx, &id)?.map(|role| role.name))
+    }
+
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::{Delete, List, Update};
         match (call.operation, &call.segments()[..]) {

@@ -9,4 +9,5 @@ pub mod mesh;
 pub mod pki;
 pub mod ssh;
 pub mod sys;
+pub mod totp;
 pub mod transit;

@@ -13,6 +13,7 @@ mod leases;
 mod locked_users;
 mod mounts;
 mod policies;
+pub mod quotas;
 mod wrapping;
 
 /// The engine behind `sys/`.
@@ -92,6 +93,7 @@ impl Engine for Sys {
                 ],
             ) => leases::decide(ctx, call, &segments),
             (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
+            (_, ["quotas", rest @ ..]) => quotas::decide(ctx, call, rest),
             (_, ["locked-users", rest @ ..]) => locked_users::decide(ctx, call, rest),
             (_, ["audit" | "audit-hash" | "audit-log", ..]) => audit::decide(ctx, call, &segments),
             (

@@ -12,10 +12,10 @@ use crate::core::reply::{Answer, Reply};
 use crate::core::request::Operation;
 
 mod flow;
-mod jwk;
+pub(crate) mod jwk;
 mod keys;
 mod provider;
-mod template;
+pub(crate) mod template;
 mod tokens;
 
 pub(super) use flow::revoke;
