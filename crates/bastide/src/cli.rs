@@ -11,6 +11,10 @@ use ipnet::Ipv4Net;
 
 use crate::verbs::standalone;
 
+mod people;
+
+pub use people::*;
+
 /// Turns Linux machines anywhere into one secured container cluster.
 #[derive(Debug, Parser)]
 #[command(name = "bastide", version, max_term_width = 100)]
@@ -60,6 +64,28 @@ pub enum Verb {
     Cluster(ClusterVerb),
     /// Leave the cluster and undo every change made to this machine
     Down(Down),
+    /// Log in, and keep the token for the verbs below
+    Login(Login),
+    /// Read and write secrets
+    #[command(subcommand)]
+    Secret(SecretVerb),
+    /// Show, write and try policies
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// List, renew and revoke leases
+    #[command(subcommand)]
+    Lease(LeaseVerb),
+    /// Make, look up, renew and revoke tokens
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Read the audit log, search it, and verify that nobody changed it
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// Print what makes a shell complete verbs, options and paths of secrets
+    Completions(Completions),
+    /// Print how a line goes on
+    #[command(hide = true)]
+    Complete(Complete),
     /// Check this machine layer by layer, and say what mends what is wrong
     Doctor(Format),
     /// Virtual networks on this machine

@@ -21,6 +21,13 @@ pub fn note(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
 }
 
+/// Asks the person at the terminal, without an end of line.
+pub fn ask(question: impl AsRef<str>) {
+    let mut out = io::stderr().lock();
+    let _ = write!(out, "{}", question.as_ref());
+    let _ = out.flush();
+}
+
 /// Prints an error with its causes and hints.
 pub fn report(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
@@ -57,6 +64,11 @@ pub fn start_log(default: &str) {
 fn tells_no_secrets(target: &str, level: Level) -> bool {
     let is_engine = target == "bollard" || target.starts_with("bollard::");
     !is_engine || level <= Level::INFO
+}
+
+/// Prints a JSON value as data.
+pub fn json(value: &serde_json::Value) {
+    data(value.to_string());
 }
 
 /// Draws rows of cells in columns, a line each.

@@ -6,6 +6,10 @@ pub const SETTINGS: &str = "/etc/bastide";
 pub const STATE: &str = "/var/lib/bastide";
 /// The server's folder: its store and its audit log.
 pub const SERVER: &str = "/var/lib/bastide/server";
+/// The server's own audit log; older ones stand beside it, with more after the name.
+pub const AUDIT_LOG: &str = "/var/lib/bastide/server/audit.log";
+/// The last checkpoint of the audit log that this host's agent heard of.
+pub const LOG_CHECKPOINT: &str = "/var/lib/bastide/agent/audit-log.json";
 /// The agent's folder: its keys, its certificate, its last view, its journal, its images.
 pub const AGENT: &str = "/var/lib/bastide/agent";
 /// The key file that opens the server's seal, apart from the store that it seals.

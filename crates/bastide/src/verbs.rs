@@ -1,7 +1,9 @@
 //! The verbs: each composes what the crates offer, and prints.
 
 mod agent_socket;
+mod audit;
 mod cluster;
+mod completions;
 mod deploy;
 mod doctor;
 mod down;
@@ -9,13 +11,19 @@ mod ending;
 mod exec;
 mod join;
 pub mod lab;
+mod lease;
+mod login;
 mod logs;
 mod mesh;
 mod node;
 mod operator;
+mod policy;
 mod preflight;
+mod prompt;
+mod reach;
 mod restored;
 mod sealing;
+mod secret;
 mod serve;
 mod services;
 mod session;
@@ -23,6 +31,7 @@ pub mod ssh;
 pub mod standalone;
 mod status;
 mod ticket;
+mod token;
 mod units;
 mod up;
 mod wg;
@@ -88,6 +97,14 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::AcceptRestored => restored::accept().await,
         Verb::Mesh(verb) => mesh::run(verb).await,
         Verb::Down(arguments) => down::run(arguments).await,
+        Verb::Login(arguments) => login::run(arguments).await,
+        Verb::Secret(verb) => secret::run(verb).await,
+        Verb::Policy(verb) => return policy::run(verb).await,
+        Verb::Lease(verb) => lease::run(verb).await,
+        Verb::Token(verb) => token::run(verb).await,
+        Verb::Audit(verb) => return audit::run(verb).await,
+        Verb::Completions(arguments) => completions::print(&arguments),
+        Verb::Complete(arguments) => completions::complete(arguments).await,
         Verb::Server(arguments) => serve::server(arguments).await,
         Verb::Agent(arguments) => Box::pin(serve::agent(arguments)).await,
         Verb::Lab(_)

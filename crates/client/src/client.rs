@@ -111,6 +111,13 @@ impl Client {
         Self::of(vec![Endpoint::Unix(path.to_owned())], None, patience)
     }
 
+    /// Makes a client of a server that speaks plain HTTP, as development servers do. What is sent can
+    /// be read on the way: for addresses of this host alone.
+    pub fn plain(address: SocketAddr, token: Option<Secret<String>>) -> Self {
+        let endpoints = vec![Endpoint::Plain(address)];
+        Self::of(endpoints, token, Patience::default())
+    }
+
     /// As [`Self::unix`], with a token.
     pub fn unix_as(path: &Path, token: Secret<String>) -> Self {
         let endpoints = vec![Endpoint::Unix(path.to_owned())];

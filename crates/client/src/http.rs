@@ -30,13 +30,15 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     Tls(SocketAddr, Arc<rustls::ClientConfig>),
+    /// Without TLS: a server for trying things out.
+    Plain(SocketAddr),
     Unix(PathBuf),
 }
 
 impl Endpoint {
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Tls(address, _) => address.to_string(),
+            Self::Tls(address, _) | Self::Plain(address) => address.to_string(),
             Self::Unix(path) => path.display().to_string(),
         }
     }
@@ -44,7 +46,7 @@ impl Endpoint {
     /// The `Host` of requests to it.
     fn host(&self) -> String {
         match self {
-            Self::Tls(address, _) => address.to_string(),
+            Self::Tls(address, _) | Self::Plain(address) => address.to_string(),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -185,6 +187,11 @@ async fn connect(endpoint: &Endpoint) -> Result<Wire, NoConnection> {
     let (sender, driver) = match endpoint {
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(failing)?;
+            begin(stream).await?
+        }
+        Endpoint::Plain(address) => {
+            let stream = TcpStream::connect(address).await.map_err(failing)?;
+            stream.set_nodelay(true).map_err(failing)?;
             begin(stream).await?
         }
         Endpoint::Tls(address, config) => {

@@ -15,6 +15,7 @@ mod engines;
 mod join;
 mod killed;
 mod networks;
+mod people;
 mod ports;
 mod removal;
 mod restart;

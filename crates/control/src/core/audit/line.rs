@@ -183,6 +183,12 @@ impl Recorder {
             fields.text("mount_type", &mount.kind);
             fields.text("mount_accessor", &mount.accessor);
         }
+        if let Some(Value::Object(wrapped)) = &answer.wrap_info {
+            self.granted(fields.name("wrap_info"), wrapped);
+        }
+        if !answer.warnings.is_empty() {
+            fields.texts("warnings", &answer.warnings);
+        }
         if !answer.lease_id.is_empty() {
             let mut secret = Object::begin(fields.name("secret"));
             secret.text("lease_id", &answer.lease_id);
@@ -220,14 +226,14 @@ impl Recorder {
         fields.end();
     }
 
-    /// The field `auth` of an answer: a token that was made.
+    /// The field `auth` or `wrap_info` of an answer: a token that was made.
     fn granted(&self, out: &mut Vec<u8>, auth: &Map<String, Value>) {
         let mut fields = Object::begin(out);
         for (key, value) in auth {
             match (key.as_str(), value) {
                 (_, Value::Null) => {}
-                ("client_token", value) => self.leaves(value, fields.name(key)),
-                ("accessor", value) if self.hides_accessors => {
+                ("client_token" | "token", value) => self.leaves(value, fields.name(key)),
+                ("accessor" | "wrapped_accessor", value) if self.hides_accessors => {
                     self.leaves(value, fields.name(key));
                 }
                 (_, value) => fields.plain(key, value),

@@ -229,6 +229,26 @@ impl Acl {
             .or_else(|| self.best(bare))
     }
 
+    /// Returns the pattern whose rule decides an operation at a path, and the capabilities that it
+    /// gives; `None` if no pattern matches.
+    pub fn deciding(&self, operation: Operation, path: &ApiPath) -> Option<(String, Capabilities)> {
+        let deciding = self.rule(operation, path)?;
+        let exact = self
+            .exact
+            .iter()
+            .find(|(_, rule)| std::ptr::eq(*rule, deciding));
+        let pattern = match exact {
+            Some((pattern, _)) => pattern.clone(),
+            None => {
+                let mut globs = self.globs.iter();
+                let glob = globs.find(|glob| std::ptr::eq(&raw const glob.rule, deciding))?;
+                let star = if glob.pattern.star { "*" } else { "" };
+                format!("{}{star}", glob.pattern.text)
+            }
+        };
+        Some((pattern, deciding.capabilities))
+    }
+
     /// Returns the rule of the highest priority that matches.
     fn best(&self, path: Spelled<'_>) -> Option<&Rule> {
         let head = path.bare.split('/').next().unwrap_or_default();
