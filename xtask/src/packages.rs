@@ -106,6 +106,12 @@ pub const TESTS: &[Need] = &[
         &["openssh-client"],
         "judges our certificates and revocation lists",
     ),
+    need("slapd", &["slapd"], "a directory that people log in by"),
+    need(
+        "/usr/lib/python3/dist-packages/jwt/__init__.py",
+        &["python3-jwt"],
+        "signs tokens that logins are tried with",
+    ),
 ];
 
 /// What the bench needs besides.

@@ -38,8 +38,8 @@ pub use peer::{
 };
 pub use proof::{ProofError, ProvenKey};
 pub use stranger::{
-    BUNDLE_MAX, REVOKED_MAX, STRANGER_BYTES_MAX, Stranger, StrangerError, decimal, revoked_serials,
-    string_content,
+    BUNDLE_MAX, REVOKED_MAX, STRANGER_BYTES_MAX, Stranger, StrangerError, decimal, pem_public_key,
+    revoked_serials, string_content,
 };
 pub use view::{GrantError, Verified, ViewSignatureError, ViewSigner, verify_grant, verify_view};
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bastide_api::UnixTime;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
@@ -14,6 +14,8 @@ use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATIONAL_UN
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
+
+use crate::public_key_of;
 
 /// Largest certificate that is read, in bytes of DER.
 pub const STRANGER_BYTES_MAX: usize = 16 << 10;
@@ -228,6 +230,21 @@ impl Stranger {
             }
         }
         Some(serials)
+    }
+}
+
+/// Returns the public key of a text in PEM, as `SubjectPublicKeyInfo` in DER: the key itself, or that of
+/// a certificate. The first of either counts.
+pub fn pem_public_key(pem: &str) -> Option<Vec<u8>> {
+    if 2 * STRANGER_BYTES_MAX < pem.len() {
+        return None;
+    }
+    let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes());
+    let (kind, der) = sections.next()?.ok()?;
+    match kind {
+        SectionKind::PublicKey => Some(der),
+        SectionKind::Certificate => Some(public_key_of(&der.into())?.to_vec()),
+        _ => None,
     }
 }
 

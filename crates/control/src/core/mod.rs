@@ -30,6 +30,7 @@ pub mod leases;
 pub mod lockout;
 pub mod mounts;
 pub mod need;
+pub mod outside;
 pub mod path;
 pub mod pipeline;
 pub mod policy;

@@ -36,6 +36,7 @@ use crate::core::tables;
 use crate::core::tend;
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
+use crate::run::fetch::Fetcher;
 use crate::run::limits::Limits;
 use crate::run::log_book::{self, Signed};
 use crate::run::outbox::AuditTo;
@@ -76,6 +77,7 @@ struct Inner {
     /// How much each source may ask.
     limits: Limits,
     passwords: Semaphore,
+    fetcher: Fetcher,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
 }
@@ -129,6 +131,7 @@ impl Plane {
             devices: Mutex::new(None),
             limits: Limits::default(),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
+            fetcher: Fetcher::default(),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
         }));
@@ -570,13 +573,23 @@ impl Plane {
         if let Work::AuditDevice { target } = work {
             return probe(target).await;
         }
+        if let Work::Fetch(fetch) = work {
+            return self
+                .0
+                .fetcher
+                .fetch(*fetch, &self.0.clock)
+                .await
+                .map(WorkResult);
+        }
         let busy = || Refusal::Unavailable("too many logins wait".to_owned());
         let _place = self.0.waiting.try_acquire().map_err(|_| busy())?;
         let _turn = self.0.passwords.acquire().await.map_err(|_| busy())?;
         let result = tokio::task::spawn_blocking(move || match work {
             Work::Password { password, salt } => Ok(password_key(&password, &salt)),
             Work::RsaKey { bits } => rsa_key(bits),
-            Work::AuditDevice { .. } => Err(Refusal::Internal("no work of the pool".to_owned())),
+            Work::AuditDevice { .. } | Work::Fetch(_) => {
+                Err(Refusal::Internal("no work of the pool".to_owned()))
+            }
         });
         let key = result
             .await

@@ -6,6 +6,7 @@ pub mod approle;
 pub mod cert;
 pub mod glob;
 pub mod join;
+pub mod jwt;
 pub mod renewal;
 pub mod token;
 pub mod userpass;

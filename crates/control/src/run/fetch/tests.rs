@@ -1,0 +1,213 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bastide_api::UnixTime;
+use bastide_client::TaskGroup;
+use bastide_pki::x509::{
+    Attribute, Extensions, KeyKind, Name, PrivateKey, San, Template, pem, sign_certificate,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::core::outside::unwrapped;
+
+/// A server that gives one answer to whoever asks, and counts.
+struct Place {
+    url: String,
+    ca_pem: String,
+    asked: Arc<AtomicUsize>,
+    _tasks: TaskGroup,
+}
+
+fn clock() -> Clock {
+    Clock::leading(None)
+}
+
+fn certificate(name: IpAddr) -> (PrivateKey, Vec<u8>) {
+    let key = PrivateKey::generate(KeyKind::P256).unwrap();
+    let mut subject = Name::default();
+    subject.push(Attribute::CommonName, "place");
+    let subject = subject.to_der();
+    let now = clock().now();
+    let template = Template {
+        serial: &[1],
+        issuer: &subject,
+        subject: &subject,
+        not_before: UnixTime::EPOCH.plus(Duration::from_secs(now.as_secs() - 60)),
+        not_after: now.plus(Duration::from_secs(600)),
+        spki: key.public().spki(),
+        extensions: Extensions {
+            basic_constraints: Some((true, None)),
+            names: &[San::Ip(name)],
+            ..Extensions::default()
+        },
+    };
+    let der = sign_certificate(&template, &key, KeyKind::P256.scheme(0, false)).unwrap();
+    (key, der)
+}
+
+async fn place(name: &str, answer: Vec<u8>) -> Place {
+    let (key, der) = certificate(name.parse().unwrap());
+    let ca_pem = pem("CERTIFICATE", &der);
+    let key = PrivateKeyDer::try_from(key.pkcs8().unwrap().expose().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_details(
+        provider,
+        Arc::new(bastide_client::ByClock(clock())),
+    )
+    .with_protocol_versions(rustls::ALL_VERSIONS)
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![CertificateDer::from(der)], key)
+    .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/keys?a=b", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let mut tasks = TaskGroup::new();
+    tasks.spawn("place", async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(socket).await else {
+                continue;
+            };
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+        Ok::<_, std::convert::Infallible>(())
+    });
+    Place {
+        url,
+        ca_pem,
+        asked,
+        _tasks: tasks,
+    }
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn fetch(place: &Place, age: Age) -> Fetch {
+    Fetch {
+        url: place.url.clone(),
+        ca_pem: place.ca_pem.clone(),
+        age,
+        form: None,
+    }
+}
+
+async fn got(fetcher: &Fetcher, fetch: Fetch) -> Result<String, String> {
+    let result = fetcher.fetch(fetch, &clock()).await.unwrap();
+    unwrapped(&result)
+        .map(|body| String::from_utf8(body.to_vec()).unwrap())
+        .map_err(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_document_is_fetched_once_for_a_while_and_anew_when_that_is_asked_for() {
+    let place = place("127.0.0.1", ok("{}")).await;
+    let fetcher = Fetcher::default();
+    for (age, asked) in [
+        (Age::Minutes, 1),
+        (Age::Minutes, 1),
+        (Age::Fresh, 2),
+        // Something may be missing in it, but it is seconds old.
+        (Age::Seconds, 2),
+    ] {
+        assert_eq!(got(&fetcher, fetch(&place, age)).await.as_deref(), Ok("{}"));
+        assert_eq!(place.asked.load(Ordering::SeqCst), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_server_must_be_the_one_that_is_trusted_under_the_name_it_is_asked_by() {
+    let fetcher = Fetcher::default();
+    let place_ = place("127.0.0.1", ok("{}")).await;
+    let other = place("127.0.0.1", ok("{}")).await;
+    let wrong_ca = Fetch {
+        ca_pem: other.ca_pem.clone(),
+        ..fetch(&place_, Age::Fresh)
+    };
+    assert!(
+        got(&fetcher, wrong_ca)
+            .await
+            .unwrap_err()
+            .starts_with("no TLS")
+    );
+    let both = Fetch {
+        ca_pem: format!("{}\n{}", other.ca_pem, place_.ca_pem),
+        ..fetch(&place_, Age::Fresh)
+    };
+    assert!(got(&fetcher, both).await.is_ok());
+    // It is trusted, but it is somebody else.
+    let elsewhere = place("192.0.2.7", ok("{}")).await;
+    let refused = got(&fetcher, fetch(&elsewhere, Age::Fresh))
+        .await
+        .unwrap_err();
+    assert!(refused.starts_with("no TLS"), "{refused}");
+    assert_eq!(elsewhere.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn nothing_but_a_whole_answer_of_the_right_size_counts() {
+    let fetcher = Fetcher::default();
+    let moved = b"HTTP/1.1 302 Found\r\nlocation: https://elsewhere/\r\ncontent-length: 0\r\n\r\n";
+    for (answer, why) in [
+        (moved.to_vec(), "it answered 302"),
+        (
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            "it answered 404",
+        ),
+        (ok(&"x".repeat(ANSWER_BYTES_MAX + 1)), "could not be read"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec(),
+            "could not be read",
+        ),
+        (b"\0\0\0\0".to_vec(), "lost"),
+        (Vec::new(), "lost"),
+    ] {
+        let place = place("127.0.0.1", answer).await;
+        let refused = got(&fetcher, fetch(&place, Age::Fresh)).await.unwrap_err();
+        assert!(refused.contains(why), "{refused} does not say {why}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_be_read_or_changed_on_the_way_is_not_asked_for() {
+    let fetcher = Fetcher::default();
+    for url in [
+        "http://id.example/keys",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "https://user:secret@127.0.0.1/",
+        "//127.0.0.1/",
+        "",
+        "https://",
+    ] {
+        let fetch = Fetch {
+            url: url.to_owned(),
+            ca_pem: String::new(),
+            age: Age::Fresh,
+            form: None,
+        };
+        assert!(
+            got(&fetcher, fetch).await.unwrap_err().contains("URL"),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_form_is_encoded_byte_by_byte() {
+    assert_eq!(encoded("a b&c=d/é~"), "a%20b%26c%3Dd%2F%C3%A9~");
+}
