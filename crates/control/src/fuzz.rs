@@ -7,8 +7,13 @@ mod replay;
 use std::cell::RefCell;
 
 use bastide_api::{AddressPlan, Controller, NodeId};
+use bastide_pki::x509::{KeyKind, PrivateKey, pem};
 use serde_json::{Map, Value, json};
 
+use crate::core::auth::jwt::keys::{ALGS, Alg, Key};
+use crate::core::auth::jwt::token::Unproven;
+use crate::core::auth::ldap::filter::Filter;
+use crate::core::auth::ldap::{message_length, names, wire};
 use crate::core::engines::identity::oidc::{jwk, template};
 use crate::core::engines::totp::url::{self, Wanted};
 use crate::core::fields::{Fields, go_duration, parse_duration};
@@ -26,6 +31,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("policy", policy),
     ("request_path", request_path),
     ("fields", fields),
+    ("jwt", jwt),
+    ("ldap", ldap),
     ("request", request),
     ("stored", stored),
     ("transit_text", transit_text),
@@ -219,6 +226,69 @@ fn transit_text(bytes: &[u8]) {
 /// A key's backup, before it is written in base64.
 fn transit_backup(bytes: &[u8]) {
     crate::core::engines::transit::judge_backup(bytes);
+}
+
+/// A token and, after a mark, keys: a set, or one in PEM. Nobody's signature holds by a key that was
+/// drawn here.
+fn jwt(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (token, keys) = text.split_once(PART).unwrap_or((text, ""));
+    let mut known = Key::set(keys.as_bytes()).unwrap_or_default();
+    known.extend(Key::from_pem(keys));
+    let all: Vec<Alg> = ALGS.iter().map(|(alg, _)| *alg).collect();
+    let Ok(token) = Unproven::read(token) else {
+        return;
+    };
+    thread_local! {
+        static OURS: Vec<Key> = drawn();
+    }
+    OURS.with(|ours| {
+        assert!(
+            token.verify(ours, &all).is_err(),
+            "a forged signature holds"
+        );
+    });
+    assert!(token.verify(&known, &[]).is_err());
+    if let Ok(proven) = token.verify(&known, &all) {
+        for name in ["exp", "/a/b", "/", "~", ""] {
+            let _ = (proven.claim(name), proven.moment(name));
+        }
+    }
+}
+
+fn drawn() -> Vec<Key> {
+    [KeyKind::P256, KeyKind::Ed25519]
+        .into_iter()
+        .filter_map(|kind| {
+            let key = PrivateKey::generate(kind).ok()?;
+            Key::from_pem(&pem("PUBLIC KEY", key.public().spki()))
+        })
+        .collect()
+}
+
+/// What a directory answers; a filter; a name of somebody.
+fn ldap(bytes: &[u8]) {
+    if let Ok(Some(length)) = message_length(bytes) {
+        assert!(2 <= length);
+    }
+    let _ = wire::read(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(filter) = Filter::parse(text) {
+        filter.write(&mut Vec::new());
+    }
+    let _ = names::common_name(text);
+    let _ = names::filled(text, &[("Username", "x")]);
+    if names::is_plain(text) {
+        let itself = Filter::parse(&format!("(uid={})", names::filter_value(text)));
+        let expect = Filter::Compare(0xa3, "uid".to_owned(), text.as_bytes().to_vec());
+        assert_eq!(itself, Ok(expect));
+        let dn = format!("cn={},dc=example", names::dn_value(text));
+        assert_eq!(names::common_name(&dn).as_deref(), Some(text));
+    }
 }
 
 /// A control plane with something of each kind in it.

@@ -20,8 +20,9 @@ use crate::fixture::{authority, cluster, now};
 use crate::peer::spiffe_id;
 use crate::ssh::{PrivateKey, PublicKey, SshSigner, check_krl, read_certificate};
 use crate::{
-    Authority, Claim, PEM_BYTES_MAX, ProvenKey, Roots, ViewSigner, certificate_chain,
-    certificate_lifetime, verify_view,
+    Authority, Claim, PEM_BYTES_MAX, ProvenKey, REVOKED_MAX, Roots, Stranger, ViewSigner,
+    certificate_chain, certificate_lifetime, decimal, pem_public_key, revoked_serials,
+    string_content, verify_view,
 };
 
 /// Each target's name and what it does with bytes.
@@ -29,6 +30,7 @@ use crate::{
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("certificate_request", certificate_request),
     ("certificate", certificate),
+    ("stranger", stranger),
     ("certificate_signed", certificate_signed),
     ("view_signature", view_signature),
     ("ssh", ssh),
@@ -195,4 +197,29 @@ fn view_signature(bytes: &[u8]) {
     let right = signer.sign(&entries, cluster());
     let taken = verify_view(entries, cluster(), &signer.public_key(), &text);
     assert_eq!(taken.is_ok(), text == right);
+}
+
+/// A certificate of a stranger, in DER or in PEM, and a revocation list.
+fn stranger(bytes: &[u8]) {
+    let read = Stranger::parse(bytes);
+    if let Ok(read) = &read {
+        assert_eq!(read.der(), bytes);
+        assert!(!read.serial.is_empty() || bytes.is_empty());
+        let _ = decimal(&read.serial);
+        for (_, content) in &read.extensions {
+            let _ = string_content(content);
+        }
+        // It vouches for itself at most if it is an authority's, and for nobody by itself.
+        let trusted = std::slice::from_ref(read);
+        let chain = read.chains_to(trusted, &[bytes.to_vec()], read.begins);
+        assert!(chain.is_none() || read.is_authority);
+    }
+    let _ = string_content(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Stranger::from_pem(text);
+        let _ = pem_public_key(text);
+        if let Ok(serials) = revoked_serials(text) {
+            assert!(serials.len() <= REVOKED_MAX);
+        }
+    }
 }

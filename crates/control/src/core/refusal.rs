@@ -6,6 +6,7 @@ use bastide_api::Secret;
 use bastide_store::BarrierError;
 
 use crate::core::audit::devices::Target;
+use crate::core::auth::ldap::Directory;
 use crate::core::outside::Fetch;
 
 /// Why a request is not granted. Texts are Vault's where clients match on them.
@@ -120,6 +121,8 @@ pub enum Work {
         /// Which device.
         target: Target,
     },
+    /// Ask a directory about somebody; the result is as [`crate::core::outside::unwrapped`] reads it.
+    Directory(Box<Directory>),
     /// Fetch a document; the result is as [`crate::core::outside::unwrapped`] reads it.
     Fetch(Box<Fetch>),
     /// Make an RSA key; the result is PKCS #8 in DER.
@@ -137,6 +140,7 @@ impl std::fmt::Debug for Work {
         match self {
             Self::Password { .. } => f.write_str("Password"),
             Self::AuditDevice { .. } => f.write_str("AuditDevice"),
+            Self::Directory(_) => f.write_str("Directory"),
             Self::Fetch(fetch) => fetch.fmt(f),
             Self::RsaKey { bits } => write!(f, "RsaKey({bits})"),
         }

@@ -71,6 +71,7 @@ impl Registry {
         this.add_auth(Arc::new(auth::join::Join));
         this.add_auth(Arc::new(auth::jwt::Jwt("jwt")));
         this.add_auth(Arc::new(auth::jwt::Jwt("oidc")));
+        this.add_auth(Arc::new(auth::ldap::Ldap));
         this.add_auth(Arc::new(auth::token::TokenAuth));
         this.add_auth(Arc::new(auth::userpass::Userpass));
         this

@@ -177,7 +177,7 @@ impl Trial {
                 Outcome::Needs(Work::AuditDevice { .. }) => {
                     results.push(WorkResult(Secret::new(Vec::new())));
                 }
-                Outcome::Needs(work @ Work::Fetch(_)) => {
+                Outcome::Needs(work @ (Work::Fetch(_) | Work::Directory(_))) => {
                     results.push(WorkResult((self.outside)(work)));
                 }
                 Outcome::Needs(Work::RsaKey { bits }) => {

@@ -6,6 +6,7 @@ mod audit_remote;
 pub mod channel;
 pub mod clock;
 pub mod dev;
+pub mod directory;
 pub mod fetch;
 mod form;
 pub mod gate;

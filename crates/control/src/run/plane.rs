@@ -36,6 +36,7 @@ use crate::core::tables;
 use crate::core::tend;
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
+use crate::run::directory::Directories;
 use crate::run::fetch::Fetcher;
 use crate::run::limits::Limits;
 use crate::run::log_book::{self, Signed};
@@ -78,6 +79,7 @@ struct Inner {
     limits: Limits,
     passwords: Semaphore,
     fetcher: Fetcher,
+    directories: Directories,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
 }
@@ -132,6 +134,7 @@ impl Plane {
             limits: Limits::default(),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             fetcher: Fetcher::default(),
+            directories: Directories::default(),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
         }));
@@ -573,6 +576,10 @@ impl Plane {
         if let Work::AuditDevice { target } = work {
             return probe(target).await;
         }
+        if let Work::Directory(question) = work {
+            let asked = self.0.directories.ask(*question, &self.0.clock);
+            return asked.await.map(WorkResult);
+        }
         if let Work::Fetch(fetch) = work {
             return self
                 .0
@@ -587,7 +594,7 @@ impl Plane {
         let result = tokio::task::spawn_blocking(move || match work {
             Work::Password { password, salt } => Ok(password_key(&password, &salt)),
             Work::RsaKey { bits } => rsa_key(bits),
-            Work::AuditDevice { .. } | Work::Fetch(_) => {
+            Work::AuditDevice { .. } | Work::Fetch(_) | Work::Directory(_) => {
                 Err(Refusal::Internal("no work of the pool".to_owned()))
             }
         });

@@ -17,6 +17,9 @@ use bastide_client::ByClock;
 use bastide_linux::clock::Clock;
 use bastide_pki::Stranger;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 /// Most certificates that are trusted at a time.
 const TRUSTED_MAX: usize = 512;
 

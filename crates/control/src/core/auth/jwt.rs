@@ -19,9 +19,9 @@ use crate::core::request::Operation;
 use crate::core::role::Terms;
 use crate::core::tokens::Token;
 
-mod keys;
+pub mod keys;
 mod role;
-mod token;
+pub mod token;
 
 use keys::{ALGS, Alg, KEYS_MAX, Key};
 use role::Role;

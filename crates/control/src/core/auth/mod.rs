@@ -7,6 +7,7 @@ pub mod cert;
 pub mod glob;
 pub mod join;
 pub mod jwt;
+pub mod ldap;
 pub mod renewal;
 pub mod token;
 pub mod userpass;

@@ -1,10 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bastide_api::UnixTime;
 use bastide_client::TaskGroup;
-use bastide_pki::x509::{
-    Attribute, Extensions, KeyKind, Name, PrivateKey, San, Template, pem, sign_certificate,
-};
+use bastide_pki::x509::pem;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -12,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::core::outside::unwrapped;
+use crate::run::trust::fixture::certificate;
 
 /// A server that gives one answer to whoever asks, and counts.
 struct Place {
@@ -23,29 +21,6 @@ struct Place {
 
 fn clock() -> Clock {
     Clock::leading(None)
-}
-
-fn certificate(name: IpAddr) -> (PrivateKey, Vec<u8>) {
-    let key = PrivateKey::generate(KeyKind::P256).unwrap();
-    let mut subject = Name::default();
-    subject.push(Attribute::CommonName, "place");
-    let subject = subject.to_der();
-    let now = clock().now();
-    let template = Template {
-        serial: &[1],
-        issuer: &subject,
-        subject: &subject,
-        not_before: UnixTime::EPOCH.plus(Duration::from_secs(now.as_secs() - 60)),
-        not_after: now.plus(Duration::from_secs(600)),
-        spki: key.public().spki(),
-        extensions: Extensions {
-            basic_constraints: Some((true, None)),
-            names: &[San::Ip(name)],
-            ..Extensions::default()
-        },
-    };
-    let der = sign_certificate(&template, &key, KeyKind::P256.scheme(0, false)).unwrap();
-    (key, der)
 }
 
 async fn place(name: &str, answer: Vec<u8>) -> Place {
