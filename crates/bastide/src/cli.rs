@@ -336,6 +336,9 @@ pub struct SshConnect {
     /// The role that gives the credential [default: `login`, for one-time passwords `otp`]
     #[arg(long)]
     pub role: Option<String>,
+    /// Which server
+    #[command(flatten)]
+    pub at: At,
     /// A command to run there, and its arguments [default: a shell]
     #[arg(last = true)]
     pub command: Vec<String>,

@@ -160,6 +160,8 @@ fn people_log_in_with_certificates_and_what_is_revoked_does_not() {
     assert_eq!(site.run("boreas", FILES), before);
     let gone = log_in(&site);
     assert_eq!(gone.status.code(), Some(255), "{}", said(&gone));
+    let nowhere = site.try_bastide("atlas", &["ssh", "root@nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(2), "{}", said(&nowhere));
     site.down();
 }
 
@@ -234,8 +236,10 @@ fn a_password_is_asked_for_once_and_a_false_server_lets_nobody_in() {
     assert!(after.contains("inside"), "{after}");
 
     // Whoever leaves the cluster has no `sshd` that waits for it.
-    site.run("boreas", "/usr/local/bin/bastide ssh teardown");
+    site.run("boreas", "/usr/local/bin/bastide down");
     assert_eq!(site.run("boreas", FILES), before);
+    let gone = type_in(&site, "ada", "whatever");
+    assert!(!gone.contains("inside"), "{gone}");
     site.down();
 }
 

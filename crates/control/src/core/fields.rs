@@ -69,6 +69,8 @@ impl<'a> Fields<'a> {
         let flag = match self.get(name) {
             None => return Ok(None),
             Some(Value::Bool(flag)) => Some(*flag),
+            // Clients send empty texts for what they leave out.
+            Some(Value::String(text)) if text.is_empty() => Some(false),
             Some(Value::String(text)) => parse_bool(text),
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(0) => Some(false),

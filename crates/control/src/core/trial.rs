@@ -82,6 +82,11 @@ impl Trial {
         }
     }
 
+    /// Has the server open what Vault's own clients need.
+    pub fn be_like_vault(&mut self) {
+        self.server.compat = Compat::Vault;
+    }
+
     /// Adds an engine of the test's own.
     pub fn add_engine(&mut self, engine: Arc<dyn Engine>) {
         self.registry.add_engine(engine);

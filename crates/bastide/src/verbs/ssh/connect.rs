@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::helper::PROMPT_FILE;
 use crate::cli::SshConnect;
 use crate::exit::{Exit, Failure};
-use crate::verbs::operator;
+use crate::verbs::reach;
 
 /// How long a certificate is good: it is looked at when the session begins.
 const TTL: &str = "2m";
@@ -52,7 +52,7 @@ pub async fn run(arguments: SshConnect) -> anyhow::Result<ExitCode> {
         Some((user, node)) => (user.to_owned(), node),
         None => (own_name()?, destination),
     };
-    let client = operator::client()?;
+    let client = reach::client(&arguments.at).await?;
     let credential = credential(&client, &arguments, &user, node).await?;
     let folder = Folder::new()?;
     let mut ssh = command(&credential, &folder)?;
@@ -83,14 +83,15 @@ async fn credential(
             .unwrap_or_else(|| String::from(default))
     };
     if arguments.otp {
-        return Ok(password(client, &role("otp"), user, node).await?);
+        let password = password(client, &role("otp"), user, node).await;
+        return password.map_err(said);
     }
     let refused = match certificate(client, &role("login"), user, node).await? {
         Ok(credential) => return Ok(credential),
         Err(refused) => refused,
     };
     if !is_role_refused(&refused) {
-        return Err(refused.into());
+        return Err(said(refused));
     }
     match password(client, &role("otp"), user, node).await {
         Ok(credential) => Ok(credential),
@@ -98,8 +99,25 @@ async fn credential(
         Err(other) if is_role_refused(&other) => {
             Err(anyhow::Error::from(refused).context("no certificate and no one-time password"))
         }
-        Err(other) => Err(other.into()),
+        Err(other) => Err(said(other)),
     }
+}
+
+/// Adds what to type.
+fn said(error: ClientError) -> anyhow::Error {
+    let ClientError::Refused { status, errors } = &error else {
+        return error.into();
+    };
+    let text = errors.join("; ");
+    let failure = if text.starts_with("there is no node") {
+        Failure::new(Exit::Usage, text).hint("see `bastide status`")
+    } else if *status == 404 || text.contains("haven't been configured") {
+        Failure::new(Exit::Usage, "this cluster has no authority for SSH yet")
+            .hint("on the first controller: `bastide ssh enable`")
+    } else {
+        return error.into();
+    };
+    failure.into()
 }
 
 /// Whether a policy or the lack of a role is in the way: then another way may be open.

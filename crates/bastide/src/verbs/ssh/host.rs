@@ -75,7 +75,7 @@ pub async fn setup(arguments: &SshSetup) -> anyhow::Result<()> {
     let done = write(&drop_in, &program).and_then(|()| check(&sshd, &drop_in));
     if let Err(error) = done {
         undo()?;
-        return Err(error.context("nothing was changed for `sshd`"));
+        return Err(error.context("`sshd` is as it was before any `bastide ssh setup`"));
     }
     reload()?;
     output::note(format!(
@@ -103,7 +103,6 @@ pub fn undo_if_set_up() -> anyhow::Result<bool> {
         return Ok(false);
     }
     undo()?;
-    reload()?;
     output::note("sshd is as it was before `bastide ssh setup`");
     Ok(true)
 }
@@ -301,7 +300,8 @@ fn undo() -> anyhow::Result<()> {
             }
         }
     }
-    // `sshd` reads nothing of it any more.
+    // Before the files are gone: a running `sshd` that cannot read what is revoked lets nobody in.
+    reload()?;
     for path in [folder(), PathBuf::from(paths::SSH_JOURNAL)] {
         let removed = if path.is_dir() {
             fs::remove_dir_all(&path)

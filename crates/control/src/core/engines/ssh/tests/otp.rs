@@ -172,6 +172,16 @@ fn an_address_of_a_node_is_that_node() {
         verify(&mut trial, As::Nobody, &otp).is_ok(),
         "as the operator said"
     );
+    let closed = json!({ "allow_unauthenticated_verify": false });
+    trial.write("ssh/config/otp", closed);
+    let asked = json!({ "ip": node.address });
+    let otp = password(&mut trial, asked);
+    assert!(verify(&mut trial, As::Nobody, &otp).is_err());
+    trial.be_like_vault();
+    assert!(
+        verify(&mut trial, As::Nobody, &otp).is_ok(),
+        "as the configuration said"
+    );
 }
 
 #[test]
