@@ -634,7 +634,13 @@ fn acl_of(
     let more = more
         .iter()
         .filter(|name| *name != "root" && !names.contains(name));
-    let names = names.iter().chain(more).take(POLICIES_MAX);
+    let names = names.iter().chain(more);
+    // To leave some out could leave out the one that denies.
+    if POLICIES_MAX < names.clone().count() {
+        return Err(Refusal::Forbidden(format!(
+            "more than {POLICIES_MAX} policies by token, entity and groups"
+        )));
+    }
     let registry = ctx.world.registry;
     let set = match ctx.world.policies {
         // What this very request writes is not yet in what is remembered.

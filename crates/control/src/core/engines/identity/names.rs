@@ -86,3 +86,36 @@ pub fn alias_name(kind: &str, text: &str) -> Result<String, Refusal> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_fold_a_folded_name_changes_nothing_whatever_the_character() {
+        // The planes that have letters.
+        for c in (0..0x2_0000).filter_map(char::from_u32) {
+            // Where it may compose with what stands beside it, too.
+            let text = format!("{c}a{c}\u{301}");
+            let once = folded(&text);
+            assert_eq!(folded(&once), once, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_methods_that_tell_case_apart_are_kept_byte_by_byte() {
+        for (kind, one, other, same) in [
+            ("userpass", "Ada", "ada", true),
+            ("ldap", "ZOE\u{308}", "zo\u{eb}", true),
+            ("jwt", "Ada", "ada", false),
+            ("approle", "zoe\u{308}", "zo\u{eb}", false),
+        ] {
+            let (one, other) = (
+                alias_name(kind, one).unwrap(),
+                alias_name(kind, other).unwrap(),
+            );
+            assert_eq!(one == other, same, "{kind}");
+        }
+        assert!(alias_name("jwt", "").is_err() && alias_name("jwt", "a\nb").is_err());
+    }
+}

@@ -536,3 +536,125 @@ fn what_is_deleted_leaves_nothing_that_leads_to_it() {
         assert!(matches!(listed, Err(Refusal::Absent)), "{kind}");
     }
 }
+
+/// What the register should say, in the simplest way.
+#[derive(Default)]
+struct Model {
+    /// Group -> entities in it.
+    entities: BTreeMap<usize, Vec<usize>>,
+    /// Group -> groups in it.
+    members: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Model {
+    fn holds(&self, group: usize, sought: usize) -> bool {
+        let members = self.members.get(&group);
+        members.is_some_and(|members| {
+            members
+                .iter()
+                .any(|member| *member == sought || self.holds(*member, sought))
+        })
+    }
+
+    fn policies(&self, entity: usize, groups: usize) -> Vec<String> {
+        let is_in = |group: usize| {
+            let direct = |group: &usize| {
+                self.entities
+                    .get(group)
+                    .is_some_and(|entities| entities.contains(&entity))
+            };
+            direct(&group) || (0..groups).any(|inner| direct(&inner) && self.holds(group, inner))
+        };
+        let mut names: Vec<_> = (0..groups)
+            .filter(|group| is_in(*group))
+            .map(|group| format!("p{group}"))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn whatever_is_put_into_whatever_the_policies_are_those_of_a_simple_model() {
+    const GROUPS: usize = 7;
+    const ENTITIES: usize = 4;
+    for seed in 0..3_u8 {
+        let mut trial = trial();
+        let seed = bastide_api::Secret::new([seed; 32]);
+        let mut entropy = crate::core::entropy::Entropy::new(&seed);
+        let mut model = Model::default();
+        let make = |trial: &mut Trial, kind: &str, n: usize| {
+            let data = json!({ "name": format!("{kind}{n}") });
+            id(&trial.write(&format!("identity/{kind}"), data))
+        };
+        let entities: Vec<_> = (0..ENTITIES)
+            .map(|n| make(&mut trial, "entity", n))
+            .collect();
+        let groups: Vec<_> = (0..GROUPS).map(|n| make(&mut trial, "group", n)).collect();
+        for (n, group) in groups.iter().enumerate() {
+            let policies = json!({ "policies": format!("p{n}") });
+            trial.write(&format!("identity/group/id/{group}"), policies);
+        }
+        for _ in 0..25 {
+            let [group, what, one, two] = entropy.bytes::<4>().map(usize::from);
+            let group = group % GROUPS;
+            let path = format!("identity/group/id/{}", groups[group]);
+            if what % 3 == 0 {
+                let wanted = vec![one % ENTITIES, two % ENTITIES];
+                let ids: Vec<_> = wanted.iter().map(|n| &entities[*n]).collect();
+                trial.write(&path, json!({ "member_entity_ids": ids }));
+                model.entities.insert(group, wanted);
+            } else {
+                let wanted = vec![one % GROUPS, two % GROUPS];
+                let ids: Vec<_> = wanted.iter().map(|n| &groups[*n]).collect();
+                let done = trial.root(Update, &path, json!({ "member_group_ids": ids }));
+                // What is in it already may stay; a circle comes of what is added.
+                let circle = wanted
+                    .iter()
+                    .any(|member| *member == group || model.holds(*member, group));
+                assert_eq!(done.is_err(), circle);
+                if !circle {
+                    model.members.insert(group, wanted);
+                }
+            }
+            for (n, entity) in entities.iter().enumerate() {
+                let found = trial.within("identity/", |ctx| Identity.entity(ctx, entity));
+                let found = found.unwrap().unwrap();
+                assert_eq!(found.policies, model.policies(n, GROUPS));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_policy_that_denies_is_lost_among_too_many() {
+    let mut trial = trial();
+    user(&mut trial, "ada");
+    let auth = log_in(&mut trial, "ada").unwrap();
+    let token = token_of(&auth);
+    policy(
+        &mut trial,
+        "zz-deny",
+        r#"path "secret/data/a" { capabilities = ["deny"] }"#,
+    );
+    policy(
+        &mut trial,
+        "aa-read",
+        r#"path "secret/data/a" { capabilities = ["read"] }"#,
+    );
+    trial.write("secret/data/a", json!({ "data": {} }));
+    let member = json!([auth["entity_id"]]);
+    let group = |trial: &mut Trial, name: &str, policies: &[String]| {
+        let data = json!({ "name": name, "policies": policies, "member_entity_ids": member });
+        trial.write("identity/group", data);
+    };
+    group(&mut trial, "readers", &["aa-read".to_owned()]);
+    assert!(ask_as(&mut trial, &token, "secret/data/a").is_ok());
+    for half in 0..2 {
+        let many: Vec<String> = (0..128).map(|n| format!("m{half}-{n}")).collect();
+        group(&mut trial, &format!("many {half}"), &many);
+    }
+    group(&mut trial, "denied", &["zz-deny".to_owned()]);
+    let refused = text(ask_as(&mut trial, &token, "secret/data/a").unwrap_err());
+    assert!(refused.starts_with("more than 256 policies"), "{refused}");
+}
