@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 use crate::core::auth::display_name;
 use crate::core::engine::{Call, Context, Engine};
+use crate::core::engines::identity::names::folded as name_of_lock;
 use crate::core::identity::Alias;
+use crate::core::lockout;
 use crate::core::outside::unwrapped;
 use crate::core::refusal::{Refusal, Work};
 use crate::core::reply::{Answer, Login, Reply};
@@ -266,7 +268,19 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         return Err(failed(WRONG.to_owned()));
     }
     let name = folded(Some(&config), name);
-    let found = ask(ctx, &config, &name, Some(Secret::new(password)))?.map_err(failed)?;
+    let counted = name_of_lock(&name);
+    lockout::admit(ctx, &counted)?;
+    let found = match ask(ctx, &config, &name, Some(Secret::new(password)))? {
+        Ok(found) => found,
+        Err(why) => {
+            // A directory that does not answer has refused nobody.
+            if why == WRONG {
+                lockout::failed(ctx, &counted);
+            }
+            return Err(failed(why));
+        }
+    };
+    lockout::succeeded(ctx, &counted);
     let policies = policies(ctx, &config, &name, &found)?;
     let alias = if config.username_as_alias {
         name.clone()

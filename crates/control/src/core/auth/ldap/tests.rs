@@ -478,3 +478,24 @@ fn people_and_groups_are_written_read_listed_and_deleted() {
     let gone = trial.root(Operation::Read, "auth/ldap/groups/dev", json!({}));
     assert!(matches!(gone, Err(Refusal::Absent)));
 }
+
+#[test]
+fn after_five_wrong_passwords_the_directory_is_asked_no_more_and_its_absence_locks_nobody() {
+    let mut trial = begun(json!({}));
+    trial.outside = Box::new(|_| not_answered("failed to connect"));
+    for _ in 0..9 {
+        log_in(&mut trial, "ada", "right").unwrap_err();
+    }
+    let asked = directory(&mut trial, &[]);
+    log_in(&mut trial, "ada", "right").unwrap();
+    for spelling in ["ada", "ADA", "Ada", "aDa", "ada"] {
+        let refused = log_in(&mut trial, spelling, "wrong").unwrap_err();
+        assert!(text(refused).contains("failed to bind"));
+    }
+    let before = asked.lock().unwrap().len();
+    let locked = log_in(&mut trial, "ada", "right").unwrap_err();
+    assert!(matches!(locked, Refusal::Locked), "{locked:?}");
+    assert_eq!(asked.lock().unwrap().len(), before);
+    trial.pass(15 * 60);
+    log_in(&mut trial, "ada", "right").unwrap();
+}

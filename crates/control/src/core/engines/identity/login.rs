@@ -21,7 +21,8 @@ pub(super) fn entity_of(
 ) -> Result<Entity, Refusal> {
     let now = register.draft.now();
     let mount = login.mount;
-    let name = alias_name(&mount.kind, &login.alias.name)?;
+    // The method has folded it as it tells its users apart.
+    let name = alias_name("", &login.alias.name)?;
     let mut entity = match register.entity_by(&mount.accessor, &name)? {
         Some(entity) if entity.disabled => return Ok(entity),
         Some(entity) => entity,

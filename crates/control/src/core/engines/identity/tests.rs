@@ -658,3 +658,29 @@ fn no_policy_that_denies_is_lost_among_too_many() {
     let refused = text(ask_as(&mut trial, &token, "secret/data/a").unwrap_err());
     assert!(refused.starts_with("more than 256 policies"), "{refused}");
 }
+
+// CVE-2021-41802 and its like: who is told apart by the method is told apart here.
+#[test]
+fn names_that_a_method_tells_apart_by_case_are_two_entities() {
+    let mut trial = trial();
+    let mut who = |name: &str| {
+        trial.within("identity/", |ctx| {
+            let mounts = ctx.draft.mounts()?;
+            let alias = crate::core::identity::Alias {
+                name: name.to_owned(),
+                metadata: BTreeMap::new(),
+            };
+            let mut mount = mounts.at("auth/userpass/").unwrap().as_ref().clone();
+            mount.kind = "ldap".to_owned();
+            let login = Persona {
+                mount: &mount,
+                alias: &alias,
+                groups: &[],
+            };
+            Ok(Identity.entity_of(ctx, &login)?.unwrap().id.clone())
+        })
+    };
+    let (one, other) = (who("Ada").unwrap(), who("ada").unwrap());
+    assert_ne!(one, other);
+    assert_eq!(who("Ada").unwrap(), one);
+}
