@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::auth;
+use crate::core::auth::unserved;
 use crate::core::draft::Draft;
 use crate::core::engine::Engine;
 use crate::core::engines;
@@ -74,6 +75,9 @@ impl Registry {
         this.add_auth(Arc::new(auth::ldap::Ldap));
         this.add_auth(Arc::new(auth::token::TokenAuth));
         this.add_auth(Arc::new(auth::userpass::Userpass));
+        for &kind in unserved::KINDS {
+            this.add_auth(Arc::new(unserved::Unserved(kind)));
+        }
         this
     }
 
@@ -93,6 +97,17 @@ impl Registry {
             Place::Secrets => self.engines.contains_key(kind),
             Place::Auth => self.auths.contains_key(kind),
         }
+    }
+
+    /// Returns the names of all engines, or of all auth methods.
+    pub fn kinds(&self, place: Place) -> impl Iterator<Item = &'static str> {
+        let of = match place {
+            Place::Secrets => &self.engines,
+            Place::Auth => &self.auths,
+        };
+        of.keys()
+            .copied()
+            .filter(move |kind| place == Place::Secrets || !unserved::KINDS.contains(kind))
     }
 
     /// Returns the engine behind a mount.

@@ -289,9 +289,20 @@ pub fn initialise(
     cluster: ClusterId,
     root: Option<Secret<String>>,
 ) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
+    initialise_as(store, seal, cluster, root, Compat::Strict)
+}
+
+/// As [`initialise`]; where the server is to be taken for Vault, nothing is mounted at `secret/`.
+fn initialise_as(
+    store: &dyn Store,
+    seal: &dyn Seal,
+    cluster: ClusterId,
+    root: Option<Secret<String>>,
+    compat: Compat,
+) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
     let mut token = None;
     let barrier = Barrier::initialise_with(store, seal, cluster, |barrier| {
-        let (text, batch) = first_contents(store, barrier, root)?;
+        let (text, batch) = first_contents(store, barrier, root, compat)?;
         token = Some(text);
         Ok::<_, StartError>(batch)
     })?;
@@ -312,9 +323,10 @@ pub(crate) fn initialise_shared(
     store: &dyn Store,
     sharing: Sharing,
     cluster: ClusterId,
+    compat: Compat,
 ) -> Result<(Arc<Unsealed>, Made), StartError> {
     let (seal, shares) = ShamirSeal::split(sharing);
-    let (barrier, root) = initialise(store, &seal, cluster, None)?;
+    let (barrier, root) = initialise_as(store, &seal, cluster, None, compat)?;
     Ok((barrier, Made { shares, root }))
 }
 
@@ -323,6 +335,7 @@ fn first_contents(
     store: &dyn Store,
     barrier: &Arc<Unsealed>,
     root: Option<Secret<String>>,
+    compat: Compat,
 ) -> Result<(Secret<String>, Batch), StartError> {
     let snapshot = OpenSnapshot::new(store.snapshot()?, Arc::clone(barrier));
     let mut seed = [0; 32];
@@ -330,7 +343,7 @@ fn first_contents(
     let entropy = Entropy::new(&Secret::new(seed));
     let now = now();
     let mut draft = Draft::new(&snapshot, now, entropy, &[]);
-    let token = decide_first(&mut draft, root)
+    let token = decide_first(&mut draft, root, compat)
         .map_err(|error| StartError::Prepare(format!("{error:?}")))?;
     let (batch, _) = draft.finish();
     Ok((token, batch))
@@ -339,6 +352,7 @@ fn first_contents(
 fn decide_first(
     draft: &mut Draft<'_>,
     root: Option<Secret<String>>,
+    compat: Compat,
 ) -> Result<Secret<String>, Refusal> {
     Registry::mount_fixed(draft)?;
     let default = builtin::DEFAULT.as_bytes().to_vec();
@@ -346,11 +360,13 @@ fn decide_first(
         bastide_store::Key::new(tables::POLICIES, "default"),
         default,
     )?;
-    let path = MountPath::parse("secret").expect("a valid path");
-    let mut secret = Mount::new(draft.entropy(), path, "kv");
-    secret.options.insert("version".to_owned(), "2".to_owned());
-    "key/value secret storage".clone_into(&mut secret.description);
-    mounts::save(draft, &secret)?;
+    if compat == Compat::Strict {
+        let path = MountPath::parse("secret").expect("a valid path");
+        let mut secret = Mount::new(draft.entropy(), path, "kv");
+        secret.options.insert("version".to_owned(), "2".to_owned());
+        "key/value secret storage".clone_into(&mut secret.description);
+        mounts::save(draft, &secret)?;
+    }
     let mounts = draft.mounts()?;
     let mount = mounts
         .at("auth/token/")
@@ -390,7 +406,7 @@ impl Server {
         sharing: Sharing,
     ) -> Result<(Self, Made), StartError> {
         let store = open_store(config)?;
-        let (barrier, made) = initialise_shared(&*store, sharing, cluster)?;
+        let (barrier, made) = initialise_shared(&*store, sharing, cluster, config.compat)?;
         let server = on_open_store(store, barrier, registry, config, BY_SHARES)?;
         Ok((server, made))
     }

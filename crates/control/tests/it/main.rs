@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod audit;
+mod bad_days;
 mod disk;
 mod durability;
+mod go_client;
 mod hvac;
 mod identity;
 mod node;

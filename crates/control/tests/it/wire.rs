@@ -46,7 +46,7 @@ pub(crate) async fn ask(
     raw(address, request.as_bytes()).await
 }
 
-const ROOT: &str = "x-vault-token: root\r\n";
+pub const ROOT: &str = "x-vault-token: root\r\n";
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of requests and answers")]

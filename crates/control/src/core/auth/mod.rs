@@ -10,6 +10,7 @@ pub mod jwt;
 pub mod ldap;
 pub mod renewal;
 pub mod token;
+pub mod unserved;
 pub mod userpass;
 
 /// Returns the display name of whoever logs in at a mount: the mount's path below `auth/` and, if the

@@ -3,12 +3,15 @@
 use serde_json::json;
 
 use crate::core::engine::{Call, Context, Engine};
+use crate::core::engines::transit::tools;
+use crate::core::pipeline;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Reply, timestamp};
 use crate::core::request::Operation;
 
 mod audit;
 mod capabilities;
+mod catalog;
 mod leases;
 mod locked_users;
 mod mounts;
@@ -53,6 +56,7 @@ impl Engine for Sys {
                     ..
                 ]
                 | ["revoke-prefix" | "revoke-force", ..]
+                | ["plugins", "catalog", ..]
                 | ["config", "cors" | "auditing", ..]
                 | ["leases"]
                 | ["leases", "count" | "revoke-prefix" | "revoke-force", ..]
@@ -92,6 +96,14 @@ impl Engine for Sys {
                     ..,
                 ],
             ) => leases::decide(ctx, call, &segments),
+            (Read, ["internal", "ui", "resultant-acl"]) => {
+                let acl = pipeline::acl(ctx)?;
+                Ok(Answer::data(acl.shown()))
+            }
+            (Update, ["tools", "hash"]) => tools::hash(call, None),
+            (Update, ["tools", "hash", name]) => tools::hash(call, Some(name)),
+            (Update, ["tools", "random", rest @ ..]) => tools::random(ctx, call, rest),
+            (_, ["plugins", "catalog", rest @ ..]) => catalog::decide(ctx, call, rest),
             (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
             (_, ["quotas", rest @ ..]) => quotas::decide(ctx, call, rest),
             (_, ["locked-users", rest @ ..]) => locked_users::decide(ctx, call, rest),
@@ -167,3 +179,6 @@ fn leader() -> Answer {
         "performance_standby_last_remote_wal": 0,
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ mod material;
 mod named;
 mod sign;
 mod stored;
-mod tools;
+pub(crate) mod tools;
 mod use_keys;
 
 use serde_json::json;

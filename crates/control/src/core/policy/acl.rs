@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::core::path::ApiPath;
 use crate::core::policy::{Capabilities, Policy, Rule};
@@ -184,6 +184,26 @@ impl Acl {
         };
         self.rule(operation, path)
             .map_or_else(|| vec!["deny"], |rule| rule.capabilities.names())
+    }
+
+    /// Returns all of it, as `sys/internal/ui/resultant-acl` tells it.
+    pub fn shown(&self) -> Map<String, Value> {
+        let rule = |rule: &Rule| json!({ "capabilities": rule.capabilities.names() });
+        let exact: Map<_, _> = self
+            .exact
+            .iter()
+            .map(|(path, it)| (path.clone(), rule(it)))
+            .collect();
+        let globs: Map<_, _> = self
+            .globs
+            .iter()
+            .map(|glob| (glob.pattern.text.clone(), rule(&glob.rule)))
+            .collect();
+        Map::from_iter([
+            ("root".to_owned(), self.root.into()),
+            ("exact_paths".to_owned(), exact.into()),
+            ("glob_paths".to_owned(), globs.into()),
+        ])
     }
 
     /// Returns whether any rule grants something at or below `mount`, such as `secret/`.

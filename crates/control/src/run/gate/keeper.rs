@@ -122,8 +122,9 @@ impl Keeper {
             return Err(GateError::Initialised);
         }
         let (store, cluster) = (Arc::clone(&self.store), self.config.cluster);
+        let compat = self.config.server.compat;
         let made = tokio::task::spawn_blocking(move || {
-            server::initialise_shared(&*store, sharing, cluster).map(|(_, made)| made)
+            server::initialise_shared(&*store, sharing, cluster, compat).map(|(_, made)| made)
         });
         let made = made.await.map_err(|error| failed_to(&error, "finish"))?;
         let made = made.map_err(|error| failed_to(&error, "make the store"))?;

@@ -148,7 +148,11 @@ pub(super) fn create(
             apply(&mut new, name, role);
             alias(ctx, fields, role, &mut new)?;
         }
-        None if fields.get("entity_alias").is_some() => {
+        // Vault's Go client sends the field in any case.
+        None if fields
+            .text("entity_alias")?
+            .is_some_and(|it| !it.is_empty()) =>
+        {
             return Err(Refusal::invalid(
                 "'entity_alias' is only allowed in combination with token role",
             ));

@@ -300,3 +300,20 @@ fn a_token_may_be_named_by_root_but_not_as_if_we_had_made_it() {
         assert_eq!(found, expect, "{id}");
     }
 }
+
+#[test]
+fn fields_that_are_sent_empty_are_not_sent() {
+    let mut trial = Trial::new();
+    let wanted = json!({
+        "entity_alias": "", "type": "", "ttl": "", "period": "", "explicit_max_ttl": "", "id": "",
+        "display_name": "", "num_uses": 0, "policies": ["default"], "lease": "", "meta": null,
+    });
+    let auth = made(&mut trial, As::Root, "auth/token/create", wanted).unwrap();
+    assert_eq!(auth["token_type"], "service");
+    let alias = json!({ "entity_alias": "web" });
+    let found = refused(&mut trial, As::Root, "auth/token/create", alias);
+    assert_eq!(
+        found,
+        "'entity_alias' is only allowed in combination with token role"
+    );
+}

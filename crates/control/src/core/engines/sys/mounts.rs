@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use bastide_store::Key;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::core::auth::unserved;
+use crate::core::config::Compat;
 use crate::core::engine::{Call, Caller, Context};
 use crate::core::engines::kv2;
 use crate::core::fields::Fields;
@@ -152,7 +155,10 @@ fn enable(ctx: &mut Context<'_, '_>, call: &Call<'_>, target: &Target) -> Result
         }
     }
     let internal = FIXED_MOUNTS.iter().any(|(_, fixed, _)| *fixed == kind);
-    if internal || !ctx.world.registry.knows(target.place, kind) {
+    let unserved = target.place == Place::Auth
+        && unserved::KINDS.contains(&kind)
+        && ctx.world.server.compat != Compat::Vault;
+    if internal || unserved || !ctx.world.registry.knows(target.place, kind) {
         return Err(Refusal::invalid(format!(
             "plugin not found in the catalog: {kind}"
         )));
@@ -365,13 +371,34 @@ fn disable(ctx: &mut Context<'_, '_>, target: &Target) -> Result<Answer, Refusal
     Ok(Answer::done())
 }
 
+/// Moves that are remembered, for who asks how one went; beyond it all are forgotten.
+const MOVES_MAX: usize = 256;
+
+/// A move of a mount, which is done when it is answered.
+#[derive(Serialize, Deserialize)]
+struct Moved {
+    from: String,
+    to: String,
+}
+
+fn moved_at(id: &str) -> String {
+    format!("moved/{id}")
+}
+
 fn remount(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
     if call.operation == Operation::Read {
         return match call.segments()[..] {
-            ["remount", "status", id] => Ok(Answer::json(json!({
-                "migration_id": id,
-                "migration_info": { "status": "success" },
-            }))),
+            ["remount", "status", id] => {
+                let moved: Moved = ctx.load(&moved_at(id))?.ok_or(Refusal::Absent)?;
+                Ok(Answer::json(json!({
+                    "migration_id": id,
+                    "migration_info": {
+                        "source_mount": moved.from,
+                        "target_mount": moved.to,
+                        "status": "success",
+                    },
+                })))
+            }
             _ => Err(Refusal::UnsupportedPath),
         };
     }
@@ -397,6 +424,17 @@ fn remount(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
     mount.path = to.path;
     mounts::save(ctx.draft, &mount)?;
     let id = ctx.entropy().uuid();
+    let known = ctx.keys("moved/")?;
+    if MOVES_MAX <= known.len() {
+        for old in known {
+            ctx.delete(&moved_at(&old));
+        }
+    }
+    let moved = Moved {
+        from: from.path.as_str().to_owned(),
+        to: mount.path.as_str().to_owned(),
+    };
+    ctx.save(&moved_at(&id), &moved)?;
     Ok(Answer::json(json!({ "migration_id": id })))
 }
 
