@@ -39,6 +39,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("transit_backup", transit_backup),
     ("otpauth", otpauth),
     ("claims", claims),
+    ("config", config),
 ];
 
 /// Parts the words of an input.
@@ -91,6 +92,18 @@ fn claims(bytes: &[u8]) {
                 .all(|key| !template::RESERVED.contains(&key.as_str()))
         );
     }
+}
+
+/// A configuration file: what is taken can be listened on, and nothing in it lives without end.
+fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(read) = crate::core::config::parse(&[("file".to_owned(), text.to_owned())]) else {
+        return;
+    };
+    assert!(!read.listeners.is_empty());
+    assert!(!read.ttls.default.is_zero() && read.ttls.default <= read.ttls.max);
 }
 
 /// A policy, and after a mark a path that is judged by it.

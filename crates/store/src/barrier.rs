@@ -6,12 +6,13 @@
 //! key: HKDF-SHA256(epoch key, info = "bastide table" | table): the 2^32 limit counts per table
 //! ```
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::aead::LessSafeKey;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hkdf, hmac, rand};
-use bastide_api::{ClusterId, Revision, Secret};
+use bastide_api::{ClusterId, Revision, Secret, UnixTime};
+use bastide_linux::clock::wall;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -19,6 +20,16 @@ use crate::map::{Batch, Key, KeyRange, Op, Snapshot, Store, StoreError, Table};
 use crate::seal::{Seal, SealError, Sharing};
 
 pub(crate) mod aead;
+mod keyring;
+mod ring;
+
+pub(crate) use keyring::StoredKeyring;
+use ring::Ring;
+
+/// How many values are noted as sealed ahead of those that were.
+const NOTE_AHEAD: u64 = 1 << 20;
+/// Most seals of a store.
+const SEALS_MAX: usize = 16;
 
 const SUITE: u8 = 1;
 const HEADER_BYTES: usize = 5;
@@ -50,6 +61,15 @@ pub enum BarrierError {
          install that version again"
     )]
     Format(u32),
+    /// There were as many epochs as there can be.
+    #[error("the keyring is full: no further key can be added to this store")]
+    Full,
+    /// The seal opens a root key, but not that of this store.
+    #[error("the seal is not of this store")]
+    Foreign,
+    /// It is what alone opens the store.
+    #[error("seal `{0}` is the only one that opens this store")]
+    OnlySeal(String),
     /// What is stored is damaged or was exchanged.
     #[error(
         "value of {key_bytes} bytes' key in table {table} is damaged or stands in a wrong place"
@@ -68,6 +88,13 @@ struct Format {
     format: u32,
 }
 
+/// How many values an epoch has sealed, as it is stored under the root key.
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    epoch: u32,
+    sealed: u64,
+}
+
 /// What stands in clear: which cluster, which format.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -75,28 +102,25 @@ struct Header {
     cluster: ClusterId,
 }
 
-/// The keys, as they are sealed under the root key.
-#[derive(Serialize, Deserialize)]
-struct StoredKeyring {
-    epochs: BTreeMap<u32, [u8; 32]>,
-    active: u32,
-    index: [u8; 32],
-}
-
-impl Drop for StoredKeyring {
-    fn drop(&mut self) {
-        self.epochs.values_mut().for_each(Zeroize::zeroize);
-        self.index.zeroize();
-    }
-}
-
-/// What a store's root key is sealed by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SealKind {
+/// What seals a store's root key: each of these opens it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SealedBy {
     /// Shares that people hold.
-    Shares(Sharing),
-    /// Another seal, by its name.
-    Other(String),
+    pub sharing: Option<Sharing>,
+    /// Other seals, by their names, in order.
+    pub others: Vec<String>,
+}
+
+/// What is told of the epoch that values are sealed under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochStatus {
+    /// Which.
+    pub epoch: u32,
+    /// Since when; `UnixTime::EPOCH`: since a time that was not noted.
+    pub installed: UnixTime,
+    /// How many values it has sealed; never fewer than there were, and after a crash up to a million
+    /// more.
+    pub sealed: u64,
 }
 
 /// A store's barrier: made once, opened at each start.
@@ -120,21 +144,21 @@ impl Barrier {
         seal: &dyn Seal,
         cluster: ClusterId,
     ) -> Result<Arc<Unsealed>, BarrierError> {
-        Self::initialise_with(store, seal, cluster, |_| Ok(Batch::default()))
+        Self::initialise_with(store, &[seal], cluster, |_| Ok(Batch::default()))
     }
 
     /// Makes the barrier of an empty store and, in the same commit, what a store begins with:
-    /// `contents` decides it in plain. A crash leaves all of it or nothing.
+    /// `contents` decides it in plain. A crash leaves all of it or nothing. Each of the seals opens it.
     pub fn initialise_with<E: From<BarrierError>>(
         store: &dyn Store,
-        seal: &dyn Seal,
+        seals: &[&dyn Seal],
         cluster: ClusterId,
         contents: impl FnOnce(&Arc<Unsealed>) -> Result<Batch, E>,
     ) -> Result<Arc<Unsealed>, E> {
         if Self::is_initialised(store)? {
             return Err(BarrierError::Initialised.into());
         }
-        let (barrier, own) = Self::draw(seal, cluster)?;
+        let (barrier, own) = Self::draw(seals, cluster)?;
         let contents = barrier.seal_batch(contents(&barrier)?);
         let commit = || -> Result<bool, BarrierError> {
             let mut begun = store.begin()?;
@@ -151,90 +175,140 @@ impl Barrier {
     }
 
     /// Draws root key and keyring; returns the open barrier and what is to be stored of it.
-    fn draw(seal: &dyn Seal, cluster: ClusterId) -> Result<(Arc<Unsealed>, Batch), BarrierError> {
+    fn draw(
+        seals: &[&dyn Seal],
+        cluster: ClusterId,
+    ) -> Result<(Arc<Unsealed>, Batch), BarrierError> {
         let root = random();
-        let keyring = StoredKeyring {
-            epochs: BTreeMap::from([(1, *random().expose())]),
-            active: 1,
-            index: *random().expose(),
-        };
-        let mut plain = serde_json::to_vec(&keyring).expect("a keyring is plain JSON");
+        let keyring = StoredKeyring::draw(wall());
         let header = Header {
             format: Self::FORMAT,
             cluster,
         };
         let header = serde_json::to_vec(&header).expect("a header is plain JSON");
-        let wrapped = seal.wrap(&context(b"root", cluster), &root)?;
-        let mut batch = Batch {
-            compares: Vec::new(),
-            ops: vec![
-                Op::Put(Key::new(Self::TABLE, "header"), header),
-                Op::Put(
-                    Key::new(Self::TABLE, "keyring"),
-                    aead::seal(&root, &context(b"keyring", cluster), &plain),
-                ),
-                Op::Put(
-                    Key::new(Self::TABLE, format!("seal/{}", seal.name())),
-                    wrapped,
-                ),
-            ],
-        };
-        plain.zeroize();
-        if let Some(sharing) = seal.sharing() {
-            let text = serde_json::to_vec(&sharing).expect("a sharing is plain JSON");
-            batch.ops.push(Op::Put(sharing_at(), text));
+        let mut ops = vec![
+            Op::Put(Key::new(Self::TABLE, "header"), header),
+            sealed_keyring(root.expose(), cluster, &keyring),
+        ];
+        for seal in seals {
+            ops.extend(wrapped(*seal, cluster, root.expose())?);
         }
-        Ok((Arc::new(Unsealed::new(cluster, &keyring)), batch))
+        let batch = Batch {
+            compares: Vec::new(),
+            ops,
+        };
+        let unsealed = Unsealed::new(cluster, root.expose(), &keyring, 0);
+        Ok((Arc::new(unsealed), batch))
     }
 
-    /// Seals the root key anew, in one commit: `old` opens it, and from now on `new` alone does.
-    pub fn reseal(store: &dyn Store, old: &dyn Seal, new: &dyn Seal) -> Result<(), BarrierError> {
-        let snapshot = store.snapshot()?;
-        let header = Self::header(&*snapshot)?.ok_or(BarrierError::NotInitialised)?;
-        let at = |seal: &dyn Seal| Key::new(Self::TABLE, format!("seal/{}", seal.name()));
-        let wrapped = snapshot
-            .get(&at(old))?
-            .ok_or(BarrierError::OtherSeal { seal: old.name() })?;
-        let context = context(b"root", header.cluster);
-        let root = old.unwrap(&context, &wrapped)?;
-        let mut batch = Batch::default();
-        batch.ops.push(Op::Delete(at(old)));
-        batch.ops.push(Op::Put(at(new), new.wrap(&context, &root)?));
-        batch.ops.push(match new.sharing() {
-            None => Op::Delete(sharing_at()),
-            Some(sharing) => {
-                let text = serde_json::to_vec(&sharing).expect("a sharing is plain JSON");
-                Op::Put(sharing_at(), text)
-            }
-        });
-        let mut begun = store.begin()?;
-        if begun.apply(&batch)?.is_err() {
-            return Err(BarrierError::NotInitialised);
+    /// Adds an epoch, under whose keys values are sealed from now on; what was sealed before stays
+    /// readable. Durable before the first value is sealed under it. Returns its number.
+    pub fn rotate(store: &dyn Store, barrier: &Unsealed) -> Result<u32, BarrierError> {
+        let _turn = barrier
+            .turning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (mut keyring, _) = Self::keyring(&*store.snapshot()?, barrier.cluster, &barrier.root)?;
+        let now = wall();
+        let epoch = keyring.turn(now).ok_or(BarrierError::Full)?;
+        let ops = vec![
+            sealed_keyring(&barrier.root, barrier.cluster, &keyring),
+            Op::Delete(count_at()),
+        ];
+        commit(store, ops)?;
+        barrier.ring.install(epoch, keyring.key(epoch), now);
+        barrier.ring.turn_to(epoch);
+        barrier.bound.store(0, Ordering::Relaxed);
+        Ok(epoch)
+    }
+
+    /// Notes how many values were sealed, ahead of time, so that a crash never makes it fewer. To be
+    /// called about once a second: it writes once in half a million values.
+    pub fn note_sealed(store: &dyn Store, barrier: &Unsealed) -> Result<(), BarrierError> {
+        let is_due = || {
+            let sealed = barrier.ring.sealed();
+            let began = barrier.began.load(Ordering::Relaxed);
+            let bound = barrier.bound.load(Ordering::Relaxed);
+            began < sealed && bound < sealed.saturating_add(NOTE_AHEAD / 2)
+        };
+        if !is_due() {
+            return Ok(());
         }
-        begun.commit()?;
+        let _turn = barrier
+            .turning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !is_due() {
+            return Ok(());
+        }
+        let bound = barrier.ring.sealed().saturating_add(NOTE_AHEAD);
+        let noted = Noted {
+            epoch: barrier.ring.active(),
+            sealed: bound,
+        };
+        let plain = serde_json::to_vec(&noted).expect("a count is plain JSON");
+        let sealed = aead::seal(&barrier.root, &context(b"count", barrier.cluster), &plain);
+        commit(store, vec![Op::Put(count_at(), sealed)])?;
+        barrier.bound.store(bound, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Returns what the store's root key is sealed by; `None` if the store has no barrier yet.
-    pub fn sealed_by(store: &dyn Store) -> Result<Option<SealKind>, BarrierError> {
-        let snapshot = store.snapshot()?;
-        let Some(header) = Self::header(&*snapshot)? else {
-            return Ok(None);
-        };
-        if header.format != Self::FORMAT {
-            return Err(BarrierError::Format(header.format));
-        }
-        if let Some(text) = snapshot.get(&sharing_at())? {
-            let sharing = serde_json::from_slice(&text).map_err(|_| damaged(&sharing_at()))?;
-            return Ok(Some(SealKind::Shares(sharing)));
-        }
+    /// Checks that a seal opens this store.
+    pub fn check(
+        store: &dyn Store,
+        barrier: &Unsealed,
+        seal: &dyn Seal,
+    ) -> Result<(), BarrierError> {
+        let at = Key::new(Self::TABLE, format!("seal/{}", seal.name()));
+        let wrapped = store.snapshot()?.get(&at)?;
+        let wrapped = wrapped.ok_or(BarrierError::OtherSeal { seal: seal.name() })?;
+        let root = seal.unwrap(&context(b"root", barrier.cluster), &wrapped)?;
+        verify_slices_are_equal(root.expose(), &barrier.root[..]).map_err(|_| BarrierError::Foreign)
+    }
+
+    /// Seals the root key by `new` too, in one commit; a seal of the same name opens nothing any more.
+    pub fn reseal(
+        store: &dyn Store,
+        barrier: &Unsealed,
+        new: &dyn Seal,
+    ) -> Result<(), BarrierError> {
+        commit(store, wrapped(new, barrier.cluster, &barrier.root)?)
+    }
+
+    /// Takes a seal away, unless nothing else opens the store.
+    pub fn drop_seal(store: &dyn Store, name: &str) -> Result<(), BarrierError> {
         let seals = KeyRange::prefix(Self::TABLE, "seal/");
-        let found = snapshot.range(&seals, 1)?;
-        let name = found.first().and_then(|(key, _)| {
-            let name = key.rest().strip_prefix(b"seal/")?;
-            String::from_utf8(name.to_vec()).ok()
+        let found = store.snapshot()?.range(&seals, SEALS_MAX)?;
+        let at = Key::new(Self::TABLE, format!("seal/{name}"));
+        if !found.iter().any(|(key, _)| *key != at) {
+            return Err(BarrierError::OnlySeal(name.to_owned()));
+        }
+        let mut ops = vec![Op::Delete(at)];
+        if name == "shamir" {
+            ops.push(Op::Delete(sharing_at()));
+        }
+        commit(store, ops)
+    }
+
+    /// Returns what the store's root key is sealed by; `None` if the store has no barrier yet.
+    pub fn sealed_by(store: &dyn Store) -> Result<Option<SealedBy>, BarrierError> {
+        let snapshot = store.snapshot()?;
+        if Self::header(&*snapshot)?.is_none() {
+            return Ok(None);
+        }
+        let sharing = snapshot
+            .get(&sharing_at())?
+            .map(|text| serde_json::from_slice(&text).map_err(|_| damaged(&sharing_at())));
+        let seals = KeyRange::prefix(Self::TABLE, "seal/");
+        let found = snapshot.range(&seals, SEALS_MAX)?;
+        let others = found.iter().filter_map(|(key, _)| {
+            let name = String::from_utf8(key.rest().strip_prefix(b"seal/")?.to_vec()).ok()?;
+            (name != "shamir").then_some(name)
         });
-        Ok(Some(SealKind::Other(name.unwrap_or_default())))
+        Ok(Some(SealedBy {
+            others: others.collect(),
+            sharing: sharing.transpose()?,
+        }))
     }
 
     /// Opens the barrier with its seal.
@@ -245,17 +319,37 @@ impl Barrier {
             .get(&Key::new(Self::TABLE, format!("seal/{}", seal.name())))?
             .ok_or(BarrierError::OtherSeal { seal: seal.name() })?;
         let root = seal.unwrap(&context(b"root", header.cluster), &wrapped)?;
+        let (keyring, sealed) = Self::keyring(&*snapshot, header.cluster, root.expose())?;
+        Ok(Arc::new(Unsealed::new(
+            header.cluster,
+            root.expose(),
+            &keyring,
+            sealed,
+        )))
+    }
+
+    /// Reads the keyring, and how many values its active epoch has sealed at most.
+    fn keyring(
+        snapshot: &dyn Snapshot,
+        cluster: ClusterId,
+        root: &[u8; 32],
+    ) -> Result<(StoredKeyring, u64), BarrierError> {
         let at = Key::new(Self::TABLE, "keyring");
         let sealed = snapshot.get(&at)?.ok_or(damaged(&at))?;
-        let mut plain =
-            aead::open(&root, &context(b"keyring", header.cluster), &sealed).ok_or(damaged(&at))?;
-        let keyring = serde_json::from_slice::<StoredKeyring>(&plain);
-        plain.zeroize();
-        let keyring = keyring.map_err(|_| damaged(&at))?;
-        if !keyring.epochs.contains_key(&keyring.active) {
-            return Err(damaged(&at));
-        }
-        Ok(Arc::new(Unsealed::new(header.cluster, &keyring)))
+        let plain = aead::open(root, &context(b"keyring", cluster), &sealed);
+        let plain = Zeroizing::new(plain.ok_or(damaged(&at))?);
+        let keyring = StoredKeyring::parse(&plain).ok_or(damaged(&at))?;
+        let noted = match snapshot.get(&count_at())? {
+            None => None,
+            Some(sealed) => {
+                let plain = aead::open(root, &context(b"count", cluster), &sealed);
+                let plain = plain.ok_or(damaged(&count_at()))?;
+                let noted: Noted =
+                    serde_json::from_slice(&plain).map_err(|_| damaged(&count_at()))?;
+                Some(noted).filter(|noted| noted.epoch == keyring.active)
+            }
+        };
+        Ok((keyring, noted.map_or(0, |noted| noted.sealed)))
     }
 
     fn header(snapshot: &dyn Snapshot) -> Result<Option<Header>, BarrierError> {
@@ -282,6 +376,44 @@ fn random() -> Secret<[u8; 32]> {
     secret
 }
 
+/// Seals the root key, and says in clear how many shares open it if that is how.
+fn wrapped(seal: &dyn Seal, cluster: ClusterId, root: &[u8; 32]) -> Result<Vec<Op>, BarrierError> {
+    let at = Key::new(Barrier::TABLE, format!("seal/{}", seal.name()));
+    let mut ops = vec![Op::Put(at, seal.wrap(&context(b"root", cluster), root)?)];
+    if let Some(sharing) = seal.sharing() {
+        let text = serde_json::to_vec(&sharing).expect("a sharing is plain JSON");
+        ops.push(Op::Put(sharing_at(), text));
+    }
+    Ok(ops)
+}
+
+fn sealed_keyring(root: &[u8; 32], cluster: ClusterId, keyring: &StoredKeyring) -> Op {
+    let plain = serde_json::to_vec(keyring).expect("a keyring is plain JSON");
+    let plain = Zeroizing::new(plain);
+    let sealed = aead::seal(root, &context(b"keyring", cluster), &plain);
+    Op::Put(Key::new(Barrier::TABLE, "keyring"), sealed)
+}
+
+fn commit(store: &dyn Store, ops: Vec<Op>) -> Result<(), BarrierError> {
+    let batch = Batch {
+        compares: Vec::new(),
+        ops,
+    };
+    let mut begun = store.begin()?;
+    let applied = begun.apply(&batch)?;
+    assert!(
+        applied.is_ok(),
+        "a batch without compares is never overtaken"
+    );
+    begun.commit()?;
+    Ok(())
+}
+
+/// Where it is noted how many values were sealed.
+fn count_at() -> Key {
+    Key::new(Barrier::TABLE, "count")
+}
+
 /// Where it stands, in clear, how many shares open the store.
 fn sharing_at() -> Key {
     Key::new(Barrier::TABLE, "sharing")
@@ -301,32 +433,32 @@ fn damaged(key: &Key) -> BarrierError {
 /// The open barrier: who holds it can read and write values. Only [`Barrier`] makes one.
 pub struct Unsealed {
     cluster: ClusterId,
-    active: u32,
-    /// Keys by epoch and table.
-    keys: BTreeMap<u32, Vec<LessSafeKey>>,
+    /// Kept because a further epoch is sealed under it. Who can read this memory has the keys that it
+    /// seals anyway.
+    root: Box<Zeroizing<[u8; 32]>>,
+    ring: Ring,
     index: Secret<[u8; 32]>,
+    /// How many values the epoch had sealed when the barrier was opened.
+    began: AtomicU64,
+    /// How many are noted in the store.
+    bound: AtomicU64,
+    /// Held while keyring or count are written.
+    turning: Mutex<()>,
 }
 
 impl Unsealed {
-    fn new(cluster: ClusterId, keyring: &StoredKeyring) -> Self {
-        let keys = keyring
-            .epochs
-            .iter()
-            .map(|(&epoch, key)| {
-                let of_table = |table| {
-                    // In place: a key that is moved leaves a copy where it was.
-                    let mut bytes = Zeroizing::new([0; 32]);
-                    derive_to(key, &[b"bastide table", &[table]], &mut bytes);
-                    aead::key(&bytes)
-                };
-                (epoch, (0..=u8::MAX).map(of_table).collect())
-            })
-            .collect();
+    fn new(cluster: ClusterId, root: &[u8; 32], keyring: &StoredKeyring, sealed: u64) -> Self {
+        // In place: a key that is moved leaves a copy where it was.
+        let mut kept = Box::new(Zeroizing::new([0; 32]));
+        kept.copy_from_slice(root);
         Self {
             cluster,
-            active: keyring.active,
-            keys,
+            root: kept,
+            ring: keyring.ring(sealed),
             index: Secret::new(keyring.index),
+            began: AtomicU64::new(sealed),
+            bound: AtomicU64::new(sealed),
+            turning: Mutex::new(()),
         }
     }
 
@@ -337,7 +469,17 @@ impl Unsealed {
 
     /// Returns the epoch that values are sealed under now.
     pub fn epoch(&self) -> u32 {
-        self.active
+        self.ring.active()
+    }
+
+    /// Returns what is known of that epoch.
+    pub fn epoch_status(&self) -> EpochStatus {
+        let epoch = self.ring.active();
+        EpochStatus {
+            epoch,
+            installed: self.ring.installed(epoch),
+            sealed: self.ring.sealed(),
+        }
     }
 
     /// Returns HMAC-SHA256 of `text` under a key of this store and of `purpose`; the same for the
@@ -369,10 +511,10 @@ impl Unsealed {
     /// Seals a value for the place `key`.
     pub fn seal(&self, key: &Key, plain: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEADER_BYTES + 12 + plain.len() + 16);
-        sealed.extend_from_slice(&self.active.to_be_bytes());
+        let (epoch, with) = self.ring.to_seal(key.table().0);
+        sealed.extend_from_slice(&epoch.to_be_bytes());
         sealed.push(SUITE);
-        let with = &self.keys[&self.active][usize::from(key.table().0)];
-        aead::seal_into(with, &self.associated(self.active, key), plain, &mut sealed);
+        aead::seal_into(with, &self.associated(epoch, key), plain, &mut sealed);
         sealed
     }
 
@@ -384,11 +526,10 @@ impl Unsealed {
         let [a, b, c, d, suite] = *header;
         let epoch = u32::from_be_bytes([a, b, c, d]);
         let with = self
-            .keys
-            .get(&epoch)
+            .ring
+            .key(epoch, key.table().0)
             .filter(|_| suite == SUITE)
             .ok_or_else(|| damaged(key))?;
-        let with = &with[usize::from(key.table().0)];
         aead::open_with(with, &self.associated(epoch, key), body)
             .map(Secret::new)
             .ok_or_else(|| damaged(key))

@@ -15,7 +15,12 @@ use crate::{
 
 /// Each target's name and what it does with bytes.
 #[expect(clippy::type_complexity, reason = "a name and what it does")]
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("barrier", barrier), ("unseal", unseal)];
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("barrier", barrier),
+    ("unseal", unseal),
+    ("keyring", keyring),
+    ("tpm_stored", tpm_stored),
+];
 
 struct Opened {
     store: RedbStore,
@@ -112,6 +117,22 @@ fn unseal(bytes: &[u8]) {
     let open = OpenSnapshot::new(snapshot, Arc::clone(&OPENED.unsealed));
     // What stands before the barrier does not pass for a value behind it.
     assert!(open.get(&at).is_err());
+}
+
+/// A keyring that was opened: one that is taken has its active epoch, and can be turned.
+fn keyring(bytes: &[u8]) {
+    let Some(mut ring) = crate::barrier::StoredKeyring::parse(bytes) else {
+        return;
+    };
+    let before = ring.active;
+    assert_ne!(ring.turn(bastide_api::UnixTime::EPOCH), Some(before));
+    let text = serde_json::to_vec(&ring).expect("a keyring is plain JSON");
+    assert!(crate::barrier::StoredKeyring::parse(&text).is_some());
+}
+
+/// What a TPM's seal stored, before the TPM is asked.
+fn tpm_stored(bytes: &[u8]) {
+    let _ = crate::seal::TpmStored::parse(bytes);
 }
 
 fn put(store: &RedbStore, at: &Key, value: Vec<u8>) {

@@ -28,10 +28,15 @@ mod seal;
 pub mod simulation;
 
 pub use self::redb::{OpenError, RedbStore};
-pub use barrier::{Barrier, BarrierError, OpenSnapshot, PlainEntry, SealKind, Unsealed};
+pub use barrier::{
+    Barrier, BarrierError, EpochStatus, OpenSnapshot, PlainEntry, SealedBy, Unsealed,
+};
 pub use log::Compacted;
 pub use map::{
     Batch, Change, Compare, Conflict, Key, KeyRange, Op, Snapshot, Store, StoreError, Table,
     Transaction,
 };
-pub use seal::{DevSeal, KeyFileSeal, Seal, SealError, ShamirSeal, Share, Sharing, SharingError};
+pub use seal::{
+    DevSeal, KeyFileSeal, Seal, SealError, ShamirSeal, Share, Sharing, SharingError, TpmError,
+    TpmSeal,
+};

@@ -11,8 +11,12 @@ use zeroize::Zeroize;
 use crate::barrier::aead;
 
 mod shamir;
+mod tpm;
 
 pub use shamir::{ShamirSeal, Share, Sharing, SharingError};
+#[cfg(any(test, bastide_fuzz))]
+pub(crate) use tpm::Opened as TpmStored;
+pub use tpm::{TpmError, TpmSeal};
 
 /// Bytes of a seal's key.
 const KEY_BYTES: usize = 32;
@@ -51,6 +55,18 @@ pub enum SealError {
         /// Which seal.
         seal: &'static str,
     },
+    /// The TPM did not do its work.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    /// A seal of another crate did not do its work.
+    #[error("seal `{seal}` did not answer")]
+    Elsewhere {
+        /// Which seal.
+        seal: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Shares do not combine to this store's key. Which of them is wrong cannot be told.
     #[error("these shares do not open this store: one of them at least is not of it")]
     Shares,
@@ -65,7 +81,7 @@ pub trait Seal: Send + Sync {
         None
     }
     /// Wraps the root key for `context`, which must be given again to unwrap it.
-    fn wrap(&self, context: &[u8], root: &Secret<[u8; 32]>) -> Result<Vec<u8>, SealError>;
+    fn wrap(&self, context: &[u8], root: &[u8; 32]) -> Result<Vec<u8>, SealError>;
     /// Unwraps the root key.
     fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Secret<[u8; 32]>, SealError>;
 }
@@ -84,7 +100,8 @@ fn unwrap_with(
     context: &[u8],
     wrapped: &[u8],
 ) -> Result<Secret<[u8; 32]>, SealError> {
-    let mut plain = aead::open(key, context, wrapped).ok_or(SealError::WrongKey { seal })?;
+    let mut plain =
+        aead::open(key.expose(), context, wrapped).ok_or(SealError::WrongKey { seal })?;
     let root = <[u8; 32]>::try_from(plain.as_slice()).map_err(|_| SealError::WrongKey { seal });
     plain.zeroize();
     root.map(Secret::new)
@@ -178,8 +195,8 @@ impl Seal for KeyFileSeal {
         "key-file"
     }
 
-    fn wrap(&self, context: &[u8], root: &Secret<[u8; 32]>) -> Result<Vec<u8>, SealError> {
-        Ok(aead::seal(&self.key, context, root.expose()))
+    fn wrap(&self, context: &[u8], root: &[u8; 32]) -> Result<Vec<u8>, SealError> {
+        Ok(aead::seal(self.key.expose(), context, root))
     }
 
     fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Secret<[u8; 32]>, SealError> {
@@ -210,8 +227,8 @@ impl Seal for DevSeal {
         "dev"
     }
 
-    fn wrap(&self, context: &[u8], root: &Secret<[u8; 32]>) -> Result<Vec<u8>, SealError> {
-        Ok(aead::seal(&self.key, context, root.expose()))
+    fn wrap(&self, context: &[u8], root: &[u8; 32]) -> Result<Vec<u8>, SealError> {
+        Ok(aead::seal(self.key.expose(), context, root))
     }
 
     fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Secret<[u8; 32]>, SealError> {

@@ -313,6 +313,8 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
         server: config(&arguments, seal, String::new()),
         cluster: fresh_cluster_id()?,
         registry: Registry::built_in,
+        seals: Vec::new(),
+        seals_disabled: Vec::new(),
     };
     let mut server = Gatehouse::start(config, Box::new(crew)).await?;
     server.listen_here(&arguments.state.join(SOCKET))?;

@@ -15,7 +15,8 @@ mod listener;
 mod seals;
 
 pub use listener::{ClientCertificates, Encryption, ListenerSettings};
-pub use seals::SealSettings;
+use seals::Meant;
+pub use seals::{SealSettings, TransitSettings};
 
 /// Longest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
@@ -67,8 +68,10 @@ pub struct Config {
     pub listeners: Vec<ListenerSettings>,
     /// Where it is kept.
     pub storage: Storage,
-    /// What seals the root key: the first one seals a store that is made; none is shares.
+    /// What opens the store by itself; none: shares alone open it.
     pub seals: Vec<SealSettings>,
+    /// Kinds of seals that no longer open the store.
+    pub seals_disabled: Vec<String>,
     /// Whose defaults hold.
     pub compat: Compat,
     /// How long things live.
@@ -179,6 +182,7 @@ struct Draft {
     listeners: Vec<ListenerSettings>,
     storage: Option<Storage>,
     seals: Vec<SealSettings>,
+    seals_disabled: Vec<String>,
     compat: Compat,
     default_ttl: Option<Duration>,
     max_ttl: Option<Duration>,
@@ -231,8 +235,11 @@ impl Draft {
             }
             ("seal", Some(kind)) => {
                 let fields = Block::new(format!("seal {kind}"), value)?;
-                let seal = SealSettings::read(&kind, fields, at, &mut self.warnings)?;
-                self.seals.extend(seal);
+                match SealSettings::read(&kind, fields, at, &mut self.warnings)? {
+                    Meant::Seal(seal) => self.seals.push(seal),
+                    Meant::Not(kind) => self.seals_disabled.push(kind),
+                    Meant::Shares => {}
+                }
             }
             ("user_lockout", Some(kind)) => {
                 let block = Block::new(format!("user_lockout {kind}"), value)?;
@@ -324,6 +331,7 @@ impl Draft {
             listeners: self.listeners,
             storage,
             seals: self.seals,
+            seals_disabled: self.seals_disabled,
             compat: self.compat,
             ttls: Ttls { default, max },
             lockouts: self.lockouts,

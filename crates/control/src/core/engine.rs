@@ -36,6 +36,12 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Whether Vault asks for no token for a call that takes one here. Under `compat = "vault"` it then
+    /// needs none; if nobody with a token that may makes it, it has [`Caller::Nobody`].
+    fn is_public(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     /// Whether a call needs the capability `sudo` besides its own.
     fn needs_sudo(&self, _call: &Call<'_>) -> bool {
         false
@@ -235,7 +241,7 @@ pub struct ServerInfo {
     /// `file` or `inmem`.
     pub storage: &'static str,
     /// The kind of seal.
-    pub seal: &'static str,
+    pub seal: String,
     /// The audit devices of its configuration.
     pub audit: Vec<AuditDevice>,
     /// Whether audit devices can be enabled and disabled through the API.
@@ -304,6 +310,13 @@ impl<'c, 's> Context<'c, 's> {
     pub fn get(&mut self, at: &str) -> Result<Option<Secret<Vec<u8>>>, Refusal> {
         let key = self.key(at);
         self.draft.get(&key)
+    }
+
+    /// Forgets who asks: whoever it is may no more here than anybody.
+    pub(crate) fn become_nobody(&mut self) {
+        self.caller = &Caller::Nobody;
+        self.entity = None;
+        self.bearer = None;
     }
 
     /// Returns a value of this mount, parsed from JSON.

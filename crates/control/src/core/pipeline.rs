@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::audit::Audited;
 use crate::core::cidrs;
+use crate::core::config::Compat;
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, Engine, Persona, World};
 use crate::core::entropy::Entropy;
@@ -25,7 +26,7 @@ use crate::core::policy::builtin;
 use crate::core::policy::compiled::Set;
 use crate::core::quotas::Left;
 use crate::core::refusal::{Refusal, Work};
-use crate::core::reply::{Answer, Login, Raw, Reply, Stream};
+use crate::core::reply::{Answer, Login, Raw, Reply, Step, Stream};
 use crate::core::request::{Identity, Inside, Operation, Request};
 use crate::core::tables;
 use crate::core::token_type::TokenKind;
@@ -135,6 +136,8 @@ pub enum Shape {
     Raw(Raw),
     /// A stream.
     Stream(Stream),
+    /// What is to be done next, and answered then.
+    Step(Step),
 }
 
 /// What a decision ended with.
@@ -329,11 +332,18 @@ impl Course {
             peer: request.peer.clone(),
             path: request.path.as_str(),
         };
+        let is_public = world.server.compat == Compat::Vault && engine.is_public(&call);
         let authorised = if is_open {
+            Authorised::open()
+        } else if let Some(refused) = proof.err() {
+            if !is_public {
+                wrapping::judge(ctx.draft, request)?;
+                return Err(refused);
+            }
+            ctx.become_nobody();
             Authorised::open()
         } else {
             wrapping::judge(ctx.draft, request)?;
-            proof?;
             if call.operation == Operation::Update {
                 // Malformed names are told apart after authorisation, not before.
                 if let Ok(Some(false)) = engine.exists(&mut ctx, &call) {
@@ -346,7 +356,14 @@ impl Course {
             }
             let acl = acl(&mut ctx)?;
             let sudo = engine.needs_sudo(&call);
-            authorise(&acl, request, &call, sudo).ok_or(Refusal::Denied)?
+            match authorise(&acl, request, &call, sudo) {
+                Some(authorised) => authorised,
+                None if is_public => {
+                    ctx.become_nobody();
+                    Authorised::open()
+                }
+                None => return Err(Refusal::Denied),
+            }
         };
         self.operation = Some(call.operation);
         if let Some(before) = remembered {
@@ -753,6 +770,7 @@ fn envelope(
             envelope.renewable = renewable;
             envelope.lease_duration = ttl.as_secs();
         }
+        Reply::Step(step) => envelope.shape = Shape::Step(step),
         Reply::Raw(raw) => envelope.shape = Shape::Raw(raw),
         Reply::Ready(ready) => {
             let warnings = std::mem::take(&mut envelope.warnings);

@@ -63,6 +63,39 @@ pub enum Reply {
     Ready(Box<Envelope>),
     /// A stream that goes on.
     Stream(Stream),
+    /// It may be done, and is done once that is recorded: the keys of the barrier are not a decision's.
+    Step(Step),
+}
+
+/// What is done with the barrier's keys, after it was decided who may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub kind: StepKind,
+    /// Who asked.
+    pub by: Asker,
+}
+
+/// What can be done with the barrier's keys. Path and fields of the request say the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// Close the barrier.
+    Seal,
+    /// Begin another epoch.
+    Rotate,
+    /// Change the shares that open it.
+    Rekey,
+    /// Make a root token for those who show enough shares.
+    GenerateRoot,
+}
+
+/// Who asked for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Somebody whose policies allow it.
+    Trusted,
+    /// Anybody, where `compat = "vault"` allows that.
+    Stranger,
 }
 
 /// An answer with a status of its own.

@@ -51,7 +51,7 @@ impl StoredAnswer {
             Shape::Absent => ("absent", 0),
             Shape::Bare => ("bare", 0),
             Shape::Status(status) => ("status", *status),
-            Shape::Told(_) | Shape::Raw(_) | Shape::Stream(_) => return None,
+            Shape::Told(_) | Shape::Raw(_) | Shape::Stream(_) | Shape::Step(_) => return None,
         };
         Some(Self {
             operation: operation.as_str().to_owned(),

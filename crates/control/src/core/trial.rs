@@ -66,7 +66,7 @@ impl Trial {
                 cluster_name: "trial".to_owned(),
                 cluster_id: cluster.to_string(),
                 storage: "inmem",
-                seal: "dev",
+                seal: "dev".to_owned(),
                 audit: Vec::new(),
                 audit_by_api: true,
                 started,

@@ -70,7 +70,7 @@ fn opener(barrier: &Unsealed, text: &Secret<String>) -> Secret<[u8; 32]> {
 /// something in it. What tells the state of the server is not.
 pub fn is_wrappable(envelope: &Envelope) -> bool {
     match envelope.shape {
-        Shape::Bare | Shape::Told(_) | Shape::Stream(_) => false,
+        Shape::Bare | Shape::Told(_) | Shape::Stream(_) | Shape::Step(_) => false,
         Shape::Plain | Shape::Accepted | Shape::Absent | Shape::Status(_) | Shape::Raw(_) => {
             !envelope.is_empty() && envelope.wrap_info.is_none()
         }

@@ -40,7 +40,7 @@ pub async fn start(
         cluster_name: "dev".to_owned(),
         cluster_id: cluster.to_string(),
         storage: "inmem",
-        seal: "dev",
+        seal: "dev".to_owned(),
         audit: Vec::new(),
         // It is for trying things out, and Vault does so.
         audit_by_api: true,

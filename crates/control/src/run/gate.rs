@@ -13,30 +13,36 @@
 //! begun goes on though whoever asked for it is gone.
 
 pub(crate) mod answers;
+pub(crate) mod ceremony;
+mod gather;
 mod keeper;
-pub(crate) mod rekey;
+mod rekey;
+mod root;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::ClusterId;
 use bastide_client::TaskGroup;
-use bastide_store::{SealError, Share, Sharing};
+use bastide_store::{Seal, SealError, Share, Sharing};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::registry::Registry;
+use crate::core::reply::Asker;
 use crate::run::channel::ControllerError;
 use crate::run::http::Door;
 use crate::run::listen::{self, Front, Security};
 use crate::run::plane::Plane;
 use crate::run::server::{Made, Server, ServerConfig, StartError};
 
+use ceremony::{Ask, Of, Told};
 use keeper::Keeper;
 
 /// Steps that may wait: whoever asks while so many wait is told that the server is busy.
@@ -52,6 +58,11 @@ pub struct GateConfig {
     pub cluster: ClusterId,
     /// The engines.
     pub registry: fn() -> Registry,
+    /// What else opens the store by itself, beside the server's key; a store that they do not open yet
+    /// is sealed by them too, once it is open.
+    pub seals: Vec<Arc<dyn Seal>>,
+    /// Kinds of seals that open the store no longer, once it is open.
+    pub seals_disabled: Vec<String>,
 }
 
 /// What runs beside an open plane, and the listeners that it needs.
@@ -151,9 +162,30 @@ pub enum GateError {
     /// No change of shares is on its way.
     #[error("no rekey in progress")]
     NoRekey,
-    /// A share was meant for another change of shares.
-    #[error("incorrect nonce supplied for this rekey operation")]
+    /// New shares were given out, and wait to be shown.
+    #[error("rekey operation already finished; verification must be performed")]
+    Unverified,
+    /// No new shares wait to be shown.
+    #[error("no rekey verification operation in progress")]
+    NoVerification,
+    /// The shares that were shown are not the new ones; all of them are forgotten.
+    #[error("rekey verification failed; one of the shares at least is not of the new ones")]
+    NotVerified,
+    /// Another root token is on its way.
+    #[error("root generation already in progress")]
+    RootBegun,
+    /// No root token is on its way.
+    #[error("no root generation in progress")]
+    NoRoot,
+    /// A password that no root token can be encoded with.
+    #[error("OTP string is wrong length")]
+    OtpLength,
+    /// A share was meant for something else.
+    #[error("incorrect nonce supplied for this operation")]
     Nonce,
+    /// Whoever asks may not end what others began.
+    #[error("only who knows its nonce, or has a token that may, can cancel this")]
+    CancelNonce,
     /// The store's key is right, but the server did not come up. It stays sealed.
     #[error("the server did not come up: {0}")]
     Failed(String),
@@ -183,6 +215,8 @@ pub(crate) struct State {
     /// Cancelled when the phase ends.
     pub(crate) turn: CancellationToken,
     pub(crate) sharing: Option<Sharing>,
+    /// What seals it, in one word.
+    pub(crate) kind: String,
     /// Where the store is: `file` or `inmem`.
     pub(crate) storage: &'static str,
     /// How many shares were given.
@@ -207,9 +241,11 @@ pub(crate) enum Command {
     Seal {
         done: oneshot::Sender<Result<(), GateError>>,
     },
-    Rekey {
-        ask: rekey::Ask,
-        done: oneshot::Sender<Result<rekey::Told, GateError>>,
+    Ceremony {
+        of: Of,
+        ask: Ask,
+        by: Asker,
+        done: oneshot::Sender<Result<Told, GateError>>,
     },
 }
 
@@ -261,9 +297,10 @@ impl Gate {
         self.ask(|done| Command::Seal { done }).await
     }
 
-    /// Changes the shares that open the store.
-    pub(crate) async fn rekey(&self, ask: rekey::Ask) -> Result<rekey::Told, GateError> {
-        self.ask(|done| Command::Rekey { ask, done }).await
+    /// Does what people do with shares while the server is open.
+    pub(crate) async fn ceremony(&self, of: Of, ask: Ask, by: Asker) -> Result<Told, GateError> {
+        let command = |done| Command::Ceremony { of, ask, by, done };
+        self.ask(command).await
     }
 
     async fn ask<T>(

@@ -24,11 +24,12 @@ use crate::core::idempotency::IdempotencyKey;
 use crate::core::path::{ApiPath, PathError, percent_decode};
 use crate::core::pipeline::{Envelope, Response, Shape};
 use crate::core::refusal::Refusal;
+use crate::core::reply::{Step, StepKind};
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::run::form;
 use crate::run::gate::Phase;
 use crate::run::gate::answers::{self, Answered};
-use crate::run::gate::rekey;
+use crate::run::gate::ceremony;
 use crate::run::listen::Front;
 use crate::run::plane::{Plane, request_id};
 
@@ -148,7 +149,8 @@ pub async fn serve(
                     () = ended(turn.as_ref()) => None,
                 };
                 match served {
-                    Some(served) => front.after(&parsed, served).await,
+                    Some(Served::Whole(served)) => served,
+                    Some(Served::Next(step)) => front.step(&parsed, step).await,
                     None => {
                         let (status, body) = answers::sealed();
                         Refused::retried(with_body(status, &body))
@@ -172,21 +174,34 @@ async fn ended(turn: Option<&CancellationToken>) {
     }
 }
 
-async fn ask(plane: Plane, parsed: &Request, codes: StatusCode) -> hyper::Response<Reply> {
+/// What the plane made of a request.
+enum Served {
+    /// An answer.
+    Whole(hyper::Response<Reply>),
+    /// Whoever asked may; it is to be done now.
+    Next(Step),
+}
+
+async fn ask(plane: Plane, parsed: &Request, codes: StatusCode) -> Served {
     let health = parsed.path.as_str() == "sys/health";
     let limit = Duration::from_secs(REQUEST_SECS_MAX);
-    match tokio::time::timeout(limit, plane.call(parsed)).await {
-        Ok(response) => {
-            let mut response = answer(&plane, &parsed.peer, response);
-            if health && response.status() == StatusCode::OK {
-                *response.status_mut() = codes;
-            }
-            response
+    let Ok(mut response) = tokio::time::timeout(limit, plane.call(parsed)).await else {
+        let refusal = Refusal::Unavailable("request took too long".to_owned());
+        return Served::Whole(Refused::from(refusal).into_response());
+    };
+    if let Ok(envelope) = &response.outcome
+        && let Shape::Step(step) = envelope.shape
+    {
+        if step.kind != StepKind::Rotate {
+            return Served::Next(step);
         }
-        Err(_) => {
-            Refused::from(Refusal::Unavailable("request took too long".to_owned())).into_response()
-        }
+        response.outcome = plane.rotate().await.map(|_| Envelope::default());
     }
+    let mut response = answer(&plane, &parsed.peer, response);
+    if health && response.status() == StatusCode::OK {
+        *response.status_mut() = codes;
+    }
+    Served::Whole(response)
 }
 
 /// Where a request goes.
@@ -199,10 +214,6 @@ enum Admitted {
     Plane(Plane, Option<CancellationToken>),
 }
 
-fn is_seal(request: &Request) -> bool {
-    request.operation == Operation::Update && request.path.as_str() == "sys/seal"
-}
-
 impl Front {
     async fn admit(
         &self,
@@ -210,10 +221,6 @@ impl Front {
         unknown_until: Option<&CancellationToken>,
     ) -> Admitted {
         match self {
-            Self::Plane(_) if is_seal(request) || rekey::is_meant(request) => {
-                let body = json!({ "errors": ["this server cannot be sealed"] });
-                Admitted::Answered((StatusCode::BAD_REQUEST, body))
-            }
             Self::Plane(plane) => Admitted::Plane(plane.clone(), None),
             Self::Gate(gate) => {
                 if let Some(answered) = answers::answer(gate, request).await {
@@ -231,36 +238,22 @@ impl Front {
         }
     }
 
-    /// Seals the server or changes its shares, once the plane has found that whoever asked may, and has recorded it.
-    async fn after(
-        &self,
-        request: &Request,
-        served: hyper::Response<Reply>,
-    ) -> hyper::Response<Reply> {
-        let Self::Gate(gate) = self else {
-            return served;
-        };
-        if !served.status().is_success() {
-            return served;
-        }
-        if rekey::is_meant(request) {
-            let (status, body) = rekey::answer(gate, request).await;
-            return if status == StatusCode::NO_CONTENT {
-                respond(status, Reply::Whole(Full::default()))
-            } else {
-                Refused::retried(with_body(status, &body))
-            };
-        }
-        if !is_seal(request) {
-            return served;
-        }
-        match gate.seal().await {
-            Ok(()) => served,
-            Err(error) => {
-                let (status, body) = answers::failed(&error);
-                with_body(status, &body)
+    /// Does what the plane has allowed and recorded. No plane is held here: a seal would wait for it.
+    async fn step(&self, request: &Request, step: Step) -> hyper::Response<Reply> {
+        let (status, body) = match (self, step.kind) {
+            (Self::Plane(_), _) => {
+                answers::refuse(StatusCode::BAD_REQUEST, "this server cannot be sealed")
             }
+            (Self::Gate(gate), StepKind::Seal) => match gate.seal().await {
+                Ok(()) => (StatusCode::NO_CONTENT, Value::Null),
+                Err(error) => answers::failed(&error),
+            },
+            (Self::Gate(gate), kind) => ceremony::answer(gate, request, kind, step.by).await,
+        };
+        if status == StatusCode::NO_CONTENT {
+            return respond(status, Reply::Whole(Full::default()));
         }
+        Refused::retried(with_body(status, &body))
     }
 }
 
@@ -716,6 +709,10 @@ fn told(
             let kind = HeaderValue::from_static(raw.content_type);
             response.headers_mut().insert(CONTENT_TYPE, kind);
             return response;
+        }
+        Shape::Step(_) => {
+            let refusal = Refusal::Internal("a step was not made".to_owned());
+            return Refused::from(refusal).into_response();
         }
         Shape::Accepted => StatusCode::ACCEPTED,
         Shape::Absent => StatusCode::NOT_FOUND,

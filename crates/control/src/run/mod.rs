@@ -21,5 +21,6 @@ pub mod sources;
 pub mod standalone;
 pub mod strangers;
 pub mod timed;
+pub mod transit_seal;
 pub mod trust;
 pub mod writer;

@@ -10,7 +10,7 @@ use aws_lc_rs::rsa::{self, KeySize};
 use bastide_api::{Revision, Secret, UnixTime};
 use bastide_linux::clock::Clock;
 use bastide_pki::log::Hash;
-use bastide_store::{KeyRange, OpenSnapshot, Store, Unsealed};
+use bastide_store::{Barrier, KeyRange, OpenSnapshot, Store, Unsealed};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -20,6 +20,7 @@ use crate::core::audit::Audited;
 use crate::core::audit::devices::{self, Target};
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, ServerInfo, World};
+use crate::core::engines::sys::keys::Rotation;
 use crate::core::engines::sys::quotas;
 use crate::core::entropy::Entropy;
 use crate::core::facts::{Facts, Observation};
@@ -625,10 +626,52 @@ impl Plane {
         self.call(&request).await.outcome
     }
 
+    /// Begins another epoch of the barrier: what is written from now on is sealed under a new key.
+    pub async fn rotate(&self) -> Result<u32, Refusal> {
+        let (store, barrier) = (Arc::clone(&self.0.store), Arc::clone(&self.0.barrier));
+        let rotated = tokio::task::spawn_blocking(move || Barrier::rotate(&*store, &barrier)).await;
+        match rotated {
+            Ok(Ok(epoch)) => {
+                tracing::info!(epoch, "values are sealed under a new key from now on");
+                Ok(epoch)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(cause = ?error, "the barrier's key was not changed");
+                Err(Refusal::Internal(error.to_string()))
+            }
+            Err(error) => Err(Refusal::Internal(error.to_string())),
+        }
+    }
+
+    /// Changes the barrier's key when it is time, and notes how much it has sealed.
+    async fn tend_epoch(&self) {
+        let due = || -> Result<bool, Refusal> {
+            let snapshot = self.snapshot()?;
+            let mut draft = Draft::new(&snapshot, self.now(), Entropy::new(&seed()), &[]);
+            let rotation = Rotation::load(&mut draft)?;
+            Ok(rotation.is_due(self.now(), self.0.barrier.epoch_status()))
+        };
+        match due() {
+            Ok(true) => {
+                let _ = self.rotate().await;
+            }
+            Ok(false) => {}
+            Err(refusal) => {
+                tracing::error!(cause = ?refusal, "it is not known when to change the key");
+            }
+        }
+        let (store, barrier) = (Arc::clone(&self.0.store), Arc::clone(&self.0.barrier));
+        let noted = tokio::task::spawn_blocking(move || Barrier::note_sealed(&*store, &barrier));
+        if let Ok(Err(error)) = noted.await {
+            tracing::error!(cause = ?error, "how much was sealed is not noted");
+        }
+    }
+
     /// Ends what is due and sweeps what hangs on revoked tokens. Returns after how long to call it
     /// again, at most a second.
     pub async fn tend(&self) -> Duration {
         let _ = self.0.jobs.try_send(Job::Tick);
+        self.tend_epoch().await;
         for _ in 0..ATTEMPTS_MAX {
             let tended = {
                 let Ok(snapshot) = self.snapshot() else {
@@ -690,6 +733,11 @@ async fn probe(target: Target) -> Result<WorkResult, Refusal> {
     let probed = probed.map_err(|error| Refusal::Internal(error.to_string()))?;
     let trouble = probed.err().unwrap_or_default();
     Ok(WorkResult(Secret::new(trouble.into_bytes())))
+}
+
+/// Draws a text of letters and digits.
+pub(crate) fn letters(count: usize) -> Secret<String> {
+    Secret::new(Entropy::new(&seed()).base62(count))
 }
 
 /// Draws a request's id.

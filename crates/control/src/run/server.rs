@@ -12,7 +12,7 @@ use bastide_client::TaskGroup;
 use bastide_linux::clock::Clock;
 use bastide_store::{
     Barrier, BarrierError, Batch, KeyFileSeal, OpenError, OpenSnapshot, RedbStore, Seal, SealError,
-    SealKind, ShamirSeal, Share, Sharing, Store, StoreError, Unsealed,
+    ShamirSeal, Share, Sharing, Store, StoreError, Unsealed,
 };
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -44,7 +44,7 @@ pub(crate) const BY_SHARES: &str = "shamir";
 /// How long the server's tasks may take to end: longer than a listener's open connections.
 const SHUTDOWN_SECS_MAX: u64 = 10;
 /// The name of the store's file in the data folder.
-const STORE_FILE: &str = "store.redb";
+pub(crate) const STORE_FILE: &str = "store.redb";
 
 /// Where a server keeps what it keeps.
 pub struct ServerConfig {
@@ -199,7 +199,10 @@ pub(crate) fn open_store(config: &ServerConfig) -> Result<Arc<dyn Store>, StartE
     create_private_dir(data).map_err(folder)?;
     // What is in a store that this program or this seal cannot read is not touched.
     let check = |store: &dyn Store| -> Result<(), StartError> {
-        if let Some(SealKind::Other(_)) = Barrier::sealed_by(store)? {
+        if let Some(by) = Barrier::sealed_by(store)?
+            && by.others.iter().any(|name| name == "key-file")
+            && !matches!(config.seal, SealKey::Absent)
+        {
             Barrier::unseal(store, &config.seal.open()?)?;
         }
         Ok(())
@@ -216,7 +219,7 @@ pub(crate) fn on_open_store(
     barrier: Arc<Unsealed>,
     registry: Registry,
     config: &ServerConfig,
-    seal: &'static str,
+    seal: String,
 ) -> Result<Server, StartError> {
     let highest = writer::highest_time(&*store, &barrier)?;
     if let Storage::Folder(data) = &config.storage {
@@ -289,19 +292,20 @@ pub fn initialise(
     cluster: ClusterId,
     root: Option<Secret<String>>,
 ) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
-    initialise_as(store, seal, cluster, root, Compat::Strict)
+    initialise_by(store, &[seal], cluster, root, Compat::Strict)
 }
 
-/// As [`initialise`]; where the server is to be taken for Vault, nothing is mounted at `secret/`.
-fn initialise_as(
+/// As [`initialise`], by several seals; where the server is to be taken for Vault, nothing is mounted
+/// at `secret/`.
+fn initialise_by(
     store: &dyn Store,
-    seal: &dyn Seal,
+    seals: &[&dyn Seal],
     cluster: ClusterId,
     root: Option<Secret<String>>,
     compat: Compat,
 ) -> Result<(Arc<Unsealed>, Secret<String>), StartError> {
     let mut token = None;
-    let barrier = Barrier::initialise_with(store, seal, cluster, |barrier| {
+    let barrier = Barrier::initialise_with(store, seals, cluster, |barrier| {
         let (text, batch) = first_contents(store, barrier, root, compat)?;
         token = Some(text);
         Ok::<_, StartError>(batch)
@@ -318,15 +322,18 @@ pub struct Made {
     pub root: Secret<String>,
 }
 
-/// As [`initialise`], sealed by shares of a key that is drawn here.
+/// As [`initialise`], sealed by shares of a key that is drawn here, and by others.
 pub(crate) fn initialise_shared(
     store: &dyn Store,
+    others: &[Arc<dyn Seal>],
     sharing: Sharing,
     cluster: ClusterId,
     compat: Compat,
 ) -> Result<(Arc<Unsealed>, Made), StartError> {
     let (seal, shares) = ShamirSeal::split(sharing);
-    let (barrier, root) = initialise_as(store, &seal, cluster, None, compat)?;
+    let mut seals: Vec<&dyn Seal> = vec![&seal];
+    seals.extend(others.iter().map(|other| &**other));
+    let (barrier, root) = initialise_by(store, &seals, cluster, None, compat)?;
     Ok((barrier, Made { shares, root }))
 }
 
@@ -393,7 +400,7 @@ impl Server {
         registry: Registry,
     ) -> Result<(Self, Option<Secret<String>>), StartError> {
         let (store, barrier, root) = open(config, cluster)?;
-        let server = on_open_store(store, barrier, registry, config, "key-file")?;
+        let server = on_open_store(store, barrier, registry, config, "key-file".to_owned())?;
         Ok((server, root))
     }
 
@@ -406,8 +413,8 @@ impl Server {
         sharing: Sharing,
     ) -> Result<(Self, Made), StartError> {
         let store = open_store(config)?;
-        let (barrier, made) = initialise_shared(&*store, sharing, cluster, config.compat)?;
-        let server = on_open_store(store, barrier, registry, config, BY_SHARES)?;
+        let (barrier, made) = initialise_shared(&*store, &[], sharing, cluster, config.compat)?;
+        let server = on_open_store(store, barrier, registry, config, BY_SHARES.to_owned())?;
         Ok((server, made))
     }
 

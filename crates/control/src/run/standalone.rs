@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bastide_api::ClusterId;
 use bastide_client::ByClock;
 use bastide_linux::clock::Clock;
+use bastide_store::{KeyFileSeal, Seal, SealError, TpmSeal};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -18,13 +19,14 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 
-use crate::core::config::{ClientCertificates, Config, Encryption};
+use crate::core::config::{ClientCertificates, Config, Encryption, SealSettings, Storage};
 use crate::core::registry::Registry;
 use crate::run::gate::{Gate, GateConfig, Gatehouse, NoCrew, OpenError};
 use crate::run::http::Door;
 use crate::run::listen::Security;
-use crate::run::server::{SealKey, ServerConfig};
+use crate::run::server::{STORE_FILE, SealKey, ServerConfig};
 use crate::run::strangers;
+use crate::run::transit_seal::TransitSeal;
 
 /// A server as a configuration file describes it.
 pub struct Standalone {
@@ -48,6 +50,9 @@ pub enum StandaloneError {
         #[source]
         source: io::Error,
     },
+    /// A seal cannot be used.
+    #[error(transparent)]
+    Seal(SealError),
     /// A file of a listener cannot be used.
     #[error("could not use `{path}` for a listener's TLS: {what}")]
     Tls {
@@ -98,6 +103,12 @@ impl Standalone {
             server,
             cluster,
             registry: Registry::built_in,
+            seals: config
+                .seals
+                .iter()
+                .map(|settings| seal(settings, &config.storage))
+                .collect::<Result<_, _>>()?,
+            seals_disabled: config.seals_disabled.clone(),
         };
         let mut house = Gatehouse::start(gate, Box::new(NoCrew)).await?;
         let mut addresses = Vec::new();
@@ -144,6 +155,30 @@ impl Standalone {
     }
 }
 
+/// Makes a seal as it is configured.
+fn seal(settings: &SealSettings, storage: &Storage) -> Result<Arc<dyn Seal>, StandaloneError> {
+    Ok(match settings {
+        SealSettings::KeyFile { path } => {
+            let is_new = match storage {
+                Storage::Memory => true,
+                Storage::Folder(folder) => !folder.join(STORE_FILE).exists(),
+            };
+            // A new key would not open a store that is there.
+            let seal = if is_new {
+                KeyFileSeal::open_or_create(path)
+            } else {
+                KeyFileSeal::open(path)
+            };
+            Arc::new(seal.map_err(StandaloneError::Seal)?)
+        }
+        SealSettings::Tpm { device, pcrs } => {
+            let seal = TpmSeal::new(device, pcrs).map_err(SealError::from);
+            Arc::new(seal.map_err(StandaloneError::Seal)?)
+        }
+        SealSettings::Transit(settings) => Arc::new(TransitSeal::new(settings.clone())),
+    })
+}
+
 /// Names a cluster that its configuration does not.
 fn name_of(cluster: ClusterId) -> String {
     let tail = data_encoding::HEXLOWER.encode(&cluster.as_bytes()[..4]);
@@ -177,7 +212,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StandaloneError> {
+/// Reads the certificates of a file.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StandaloneError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let chain: Vec<_> = read.map_err(|error| unusable(path, error))?;
     if chain.is_empty() {

@@ -2,7 +2,6 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
-use bastide_api::Secret;
 
 /// Makes a key that can be used many times.
 pub(crate) fn key(bytes: &[u8; 32]) -> LessSafeKey {
@@ -44,13 +43,13 @@ pub(crate) fn open_with(key: &LessSafeKey, aad: &[u8], sealed: &[u8]) -> Option<
 }
 
 /// Seals once under `bytes`.
-pub(crate) fn seal(bytes: &Secret<[u8; 32]>, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(bytes: &[u8; 32], aad: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + 16);
-    seal_into(&key(bytes.expose()), aad, plain, &mut sealed);
+    seal_into(&key(bytes), aad, plain, &mut sealed);
     sealed
 }
 
 /// Opens what [`seal`] sealed.
-pub(crate) fn open(bytes: &Secret<[u8; 32]>, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    open_with(&key(bytes.expose()), aad, sealed)
+pub(crate) fn open(bytes: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    open_with(&key(bytes), aad, sealed)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::redb::RedbStore;
-use crate::seal::{DevSeal, KeyFileSeal};
+use crate::seal::{DevSeal, KeyFileSeal, Sharing};
 
 const CANARY: &[u8] = b"canary-7f3a91-do-not-find-me";
 
@@ -36,13 +36,10 @@ fn a_value_opens_only_where_it_was_put() {
 
 #[test]
 fn a_value_of_another_cluster_does_not_open_though_the_keys_are_the_same() {
-    let keyring = StoredKeyring {
-        epochs: BTreeMap::from([(1, [3; 32])]),
-        active: 1,
-        index: [4; 32],
-    };
-    let one = Unsealed::new(ClusterId::from_bytes([1; 16]), &keyring);
-    let other = Unsealed::new(ClusterId::from_bytes([2; 16]), &keyring);
+    let keyring = StoredKeyring::draw(UnixTime::EPOCH);
+    let root = [5; 32];
+    let one = Unsealed::new(ClusterId::from_bytes([1; 16]), &root, &keyring, 0);
+    let other = Unsealed::new(ClusterId::from_bytes([2; 16]), &root, &keyring, 0);
     let key = Key::new(Table(2), "a");
     let sealed = one.seal(&key, b"value");
     assert!(one.open(&key, &sealed).is_ok());
@@ -173,43 +170,58 @@ impl Masked {
 
 #[test]
 fn a_barrier_that_was_dropped_leaves_none_of_its_keys_in_memory() {
-    let keyring = StoredKeyring {
-        epochs: BTreeMap::from([(1, *random().expose())]),
-        active: 1,
-        index: *random().expose(),
-    };
+    let mut keyring = StoredKeyring::draw(UnixTime::EPOCH);
+    let drawn = keyring.epochs.get_mut(&1).unwrap();
+    rand::fill(drawn).unwrap();
     let table = {
         let mut bytes = Zeroizing::new([0; 32]);
         derive_to(&keyring.epochs[&1], &[b"bastide table", &[2]], &mut bytes);
         Masked::new(&bytes)
     };
-    let barrier = Unsealed::new(ClusterId::from_bytes([1; 16]), &keyring);
+    let mut root = Zeroizing::new([0; 32]);
+    rand::fill(&mut root[..]).unwrap();
+    let kept = Masked::new(&root);
+    let epoch = Masked::new(&keyring.epochs[&1]);
+    let barrier = Unsealed::new(ClusterId::from_bytes([1; 16]), &root, &keyring, 0);
     drop(keyring);
+    // Where it is: one that is moved to be dropped leaves a copy.
+    root.zeroize();
     let key = Key::new(Table(2), "a");
     let sealed = barrier.seal(&key, b"value");
     barrier.open(&key, &sealed).unwrap();
-    assert!(0 < table.copies(), "the control: a key in use is found");
+    for masked in [&table, &kept, &epoch] {
+        assert!(0 < masked.copies(), "the control: a key in use is found");
+    }
     drop(barrier);
-    assert_eq!(table.copies(), 0);
+    for (what, masked) in [("table", &table), ("root", &kept), ("epoch", &epoch)] {
+        assert_eq!(masked.copies(), 0, "{what}");
+    }
 }
 
 #[test]
 fn a_store_that_could_not_be_filled_is_not_initialised() {
     let store = RedbStore::in_memory().unwrap();
     let cluster = ClusterId::from_bytes([1; 16]);
-    let failed = Barrier::initialise_with(&store, &DevSeal::new(), cluster, |_| {
+    let failed = Barrier::initialise_with(&store, &[&DevSeal::new()], cluster, |_| {
         Err(BarrierError::NotInitialised)
     });
     assert!(failed.is_err());
     assert!(!Barrier::is_initialised(&store).unwrap());
     let key = Key::new(Table(2), "first");
-    let barrier = Barrier::initialise_with(&store, &DevSeal::new(), cluster, |_| {
+    let barrier = Barrier::initialise_with(&store, &[&DevSeal::new()], cluster, |_| {
         let mut batch = Batch::default();
         batch.ops.push(Op::Put(key.clone(), b"contents".to_vec()));
         Ok::<_, BarrierError>(batch)
     });
     let open = OpenSnapshot::new(store.snapshot().unwrap(), barrier.unwrap());
     assert_eq!(open.get(&key).unwrap().unwrap().expose(), b"contents");
+}
+
+fn by_shares(sharing: Sharing) -> SealedBy {
+    SealedBy {
+        sharing: Some(sharing),
+        others: Vec::new(),
+    }
 }
 
 #[test]
@@ -219,7 +231,10 @@ fn a_store_tells_what_opens_it() {
     let store = RedbStore::in_memory().unwrap();
     assert_eq!(Barrier::sealed_by(&store).unwrap(), None);
     Barrier::initialise(&store, &DevSeal::new(), cluster).unwrap();
-    let other = SealKind::Other("dev".to_owned());
+    let other = SealedBy {
+        sharing: None,
+        others: vec!["dev".to_owned()],
+    };
     assert_eq!(Barrier::sealed_by(&store).unwrap(), Some(other));
     let store = RedbStore::in_memory().unwrap();
     let sharing = Sharing::new(5, 3).unwrap();
@@ -227,7 +242,7 @@ fn a_store_tells_what_opens_it() {
     let made = Barrier::initialise(&store, &seal, cluster).unwrap();
     assert_eq!(
         Barrier::sealed_by(&store).unwrap(),
-        Some(SealKind::Shares(sharing))
+        Some(by_shares(sharing))
     );
     let seal = ShamirSeal::combine(sharing, &shares[1..4]).unwrap();
     let open = Barrier::unseal(&store, &seal).unwrap();
@@ -248,18 +263,168 @@ fn a_store_that_is_sealed_anew_opens_with_the_new_shares_alone() {
     let to = Sharing::new(5, 4).unwrap();
     let (new, shares) = ShamirSeal::split(to);
     let (strange, _) = ShamirSeal::split(to);
-    assert!(Barrier::reseal(&store, &strange, &new).is_err());
-    assert!(
-        Barrier::unseal(&store, &old).is_ok(),
-        "nothing happened yet"
-    );
-    Barrier::reseal(&store, &old, &new).unwrap();
+    assert!(Barrier::check(&store, &made, &strange).is_err());
+    Barrier::check(&store, &made, &old).unwrap();
+    Barrier::reseal(&store, &made, &new).unwrap();
     assert!(Barrier::unseal(&store, &old).is_err());
     let seal = ShamirSeal::combine(to, &shares[1..]).unwrap();
     let open = Barrier::unseal(&store, &seal).unwrap();
     assert_eq!(open.digest("token", b"x"), made.digest("token", b"x"));
+    assert_eq!(Barrier::sealed_by(&store).unwrap(), Some(by_shares(to)));
+}
+
+#[test]
+fn each_of_two_seals_opens_a_store_and_the_last_one_stays() {
+    use crate::seal::{ShamirSeal, Sharing};
+    let store = RedbStore::in_memory().unwrap();
+    let sharing = Sharing::new(3, 2).unwrap();
+    let (shares, _) = ShamirSeal::split(sharing);
+    let dev = DevSeal::new();
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let seals: [&dyn Seal; 2] = [&dev, &shares];
+    Barrier::initialise_with(&store, &seals, cluster, |_| {
+        Ok::<_, BarrierError>(Batch::default())
+    })
+    .unwrap();
+    let both = SealedBy {
+        sharing: Some(sharing),
+        others: vec!["dev".to_owned()],
+    };
+    assert_eq!(Barrier::sealed_by(&store).unwrap(), Some(both));
+    let one = Barrier::unseal(&store, &dev).unwrap();
+    let other = Barrier::unseal(&store, &shares).unwrap();
+    assert_eq!(one.digest("token", b"x"), other.digest("token", b"x"));
+    Barrier::drop_seal(&store, "dev").unwrap();
+    assert!(Barrier::unseal(&store, &dev).is_err());
+    assert!(Barrier::unseal(&store, &shares).is_ok());
+    assert!(matches!(
+        Barrier::drop_seal(&store, "shamir"),
+        Err(BarrierError::OnlySeal(_))
+    ));
+    assert!(Barrier::unseal(&store, &shares).is_ok());
+}
+
+#[test]
+fn values_of_every_epoch_stay_readable_and_new_ones_are_sealed_under_the_last() {
+    let store = RedbStore::in_memory().unwrap();
+    let seal = DevSeal::new();
+    let barrier = Barrier::initialise(&store, &seal, ClusterId::from_bytes([1; 16])).unwrap();
+    let key = Key::new(Table(2), "a");
+    let mut sealed = Vec::new();
+    for epoch in 1..=300 {
+        assert_eq!(barrier.epoch(), epoch);
+        sealed.push(barrier.seal(&key, &epoch.to_be_bytes()));
+        assert_eq!(
+            barrier.epoch_status().sealed,
+            1,
+            "each epoch counts its own"
+        );
+        assert_eq!(Barrier::rotate(&store, &barrier).unwrap(), epoch + 1);
+    }
+    let again = Barrier::unseal(&store, &seal).unwrap();
+    assert_eq!(again.epoch(), 301);
+    assert!(UnixTime::EPOCH < again.epoch_status().installed);
+    for barrier in [&barrier, &again] {
+        for (epoch, sealed) in (1u32..).zip(&sealed) {
+            assert_eq!(
+                sealed[..4],
+                epoch.to_be_bytes(),
+                "the epoch stands in front"
+            );
+            let plain = barrier.open(&key, sealed).unwrap();
+            assert_eq!(plain.expose()[..], epoch.to_be_bytes());
+        }
+        // Under another epoch's number it does not open.
+        let mut moved = sealed[0].clone();
+        moved[3] = 2;
+        assert!(barrier.open(&key, &moved).is_err());
+    }
+}
+
+#[test]
+fn a_crash_never_makes_the_count_of_sealed_values_smaller() {
+    let store = RedbStore::in_memory().unwrap();
+    let seal = DevSeal::new();
+    let barrier = Barrier::initialise(&store, &seal, ClusterId::from_bytes([1; 16])).unwrap();
+    let key = Key::new(Table(2), "a");
+    let idle = store.revision();
+    Barrier::note_sealed(&store, &barrier).unwrap();
     assert_eq!(
-        Barrier::sealed_by(&store).unwrap(),
-        Some(SealKind::Shares(to))
+        store.revision(),
+        idle,
+        "nothing was sealed: nothing is noted"
     );
+    barrier.seal(&key, b"x");
+    Barrier::note_sealed(&store, &barrier).unwrap();
+    let noted = store.revision();
+    for _ in 0..100 {
+        barrier.seal(&key, b"x");
+        Barrier::note_sealed(&store, &barrier).unwrap();
+    }
+    assert_eq!(store.revision(), noted, "it is noted far ahead");
+    let again = Barrier::unseal(&store, &seal).unwrap();
+    let counted = again.epoch_status().sealed;
+    assert!((101..=2 * NOTE_AHEAD).contains(&counted), "{counted}");
+    // Of a new epoch nothing is noted yet.
+    Barrier::rotate(&store, &again).unwrap();
+    assert_eq!(
+        Barrier::unseal(&store, &seal)
+            .unwrap()
+            .epoch_status()
+            .sealed,
+        0
+    );
+}
+
+#[test]
+fn a_keyring_of_an_earlier_version_is_read() {
+    let mut keyring = StoredKeyring::draw(UnixTime::from_millis(7));
+    let mut text = serde_json::to_value(&keyring).unwrap();
+    text.as_object_mut().unwrap().remove("installed");
+    let text = serde_json::to_vec(&text).unwrap();
+    let mut read = StoredKeyring::parse(&text).unwrap();
+    assert_eq!(read.index, keyring.index);
+    assert_eq!(read.turn(UnixTime::from_millis(8)), Some(2));
+    // The active epoch must be there, and no epoch be out of reach.
+    keyring.active = 2;
+    assert!(StoredKeyring::parse(&serde_json::to_vec(&keyring).unwrap()).is_none());
+    keyring.active = 1;
+    keyring.epochs.insert(ring::EPOCH_MAX + 1, [1; 32]);
+    assert!(StoredKeyring::parse(&serde_json::to_vec(&keyring).unwrap()).is_none());
+}
+
+#[cfg(feature = "simulation")]
+#[test]
+fn power_lost_in_a_rotation_leaves_the_old_epoch_or_the_new_one() {
+    use crate::simulation::{Draw, SimulatedDisk, Syncs};
+    let seal = KeyFileSeal::from_key(Secret::new([9; 32]));
+    let key = Key::new(Table(2), "a");
+    let (mut before, mut after) = (0, 0);
+    for cut in 0..60 {
+        let disk = SimulatedDisk::new(Syncs::Hold);
+        let store = disk.open().unwrap();
+        let cluster = ClusterId::from_bytes([1; 16]);
+        let barrier = Barrier::initialise(&store, &seal, cluster).unwrap();
+        let old = barrier.seal(&key, b"old");
+        disk.lose_power_after(cut);
+        let rotated = Barrier::rotate(&store, &barrier);
+        // Nothing is sealed under an epoch that is not durable.
+        let last = barrier.seal(&key, b"last");
+        assert_eq!(barrier.epoch(), if rotated.is_ok() { 2 } else { 1 });
+        drop(store);
+        let store = disk.after_crash(&mut Draw::new(cut)).open().unwrap();
+        let again = Barrier::unseal(&store, &seal).unwrap();
+        match again.epoch() {
+            1 => before += 1,
+            2 => after += 1,
+            other => panic!("epoch {other}"),
+        }
+        for sealed in [&old, &last] {
+            assert!(
+                again.open(&key, sealed).is_ok(),
+                "cut after {cut} operations"
+            );
+        }
+    }
+    assert!(0 < before && 0 < after, "{before} before, {after} after");
 }

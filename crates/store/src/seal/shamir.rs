@@ -13,6 +13,7 @@
 
 use std::hint::black_box;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 use bastide_api::Secret;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,13 @@ impl ShamirSeal {
     }
 }
 
+impl ShamirSeal {
+    /// Returns whether both have the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        verify_slices_are_equal(self.key.expose(), other.key.expose()).is_ok()
+    }
+}
+
 impl Seal for ShamirSeal {
     fn name(&self) -> &'static str {
         "shamir"
@@ -154,8 +162,8 @@ impl Seal for ShamirSeal {
         Some(self.sharing)
     }
 
-    fn wrap(&self, context: &[u8], root: &Secret<[u8; 32]>) -> Result<Vec<u8>, SealError> {
-        Ok(aead::seal(&self.key, context, root.expose()))
+    fn wrap(&self, context: &[u8], root: &[u8; 32]) -> Result<Vec<u8>, SealError> {
+        Ok(aead::seal(self.key.expose(), context, root))
     }
 
     fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Result<Secret<[u8; 32]>, SealError> {

@@ -9,7 +9,7 @@ fn a_key_file_is_made_for_its_owner_alone_and_opens_again() {
     let root = Secret::new([5; 32]);
     let seal = KeyFileSeal::open_or_create(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    let wrapped = seal.wrap(b"context", &root).unwrap();
+    let wrapped = seal.wrap(b"context", root.expose()).unwrap();
     let again = KeyFileSeal::open_or_create(&path).unwrap();
     assert_eq!(
         again.unwrap(b"context", &wrapped).unwrap().expose(),

@@ -6,12 +6,13 @@ use crate::core::engine::{Call, Context, Engine};
 use crate::core::engines::transit::tools;
 use crate::core::pipeline;
 use crate::core::refusal::Refusal;
-use crate::core::reply::{Answer, Reply, timestamp};
+use crate::core::reply::{Answer, Reply};
 use crate::core::request::Operation;
 
 mod audit;
 mod capabilities;
 mod catalog;
+pub mod keys;
 mod leases;
 mod locked_users;
 mod mounts;
@@ -38,6 +39,10 @@ impl Engine for Sys {
         )
     }
 
+    fn is_public(&self, call: &Call<'_>) -> bool {
+        keys::is_public(call)
+    }
+
     fn needs_sudo(&self, call: &Call<'_>) -> bool {
         let segments = call.segments();
         let listed = call.operation == Operation::List;
@@ -47,8 +52,10 @@ impl Engine for Sys {
                 | [
                     "audit"
                         | "audit-log"
+                        | "generate-root"
                         | "raw"
                         | "rekey"
+                        | "rekey-recovery-key"
                         | "remount"
                         | "rotate"
                         | "seal"
@@ -64,8 +71,11 @@ impl Engine for Sys {
     }
 
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
-        use Operation::{Delete, Read, Update};
+        use Operation::{Read, Update};
         let segments = call.segments();
+        if let Some(answer) = keys::decide(ctx, call, &segments)? {
+            return Ok(answer);
+        }
         match (call.operation, &segments[..]) {
             (Read, ["health"]) => Ok(health(ctx, call)),
             (Read, ["seal-status"]) | (Update, ["unseal"]) => Ok(seal_status(ctx)),
@@ -73,14 +83,6 @@ impl Engine for Sys {
             (Read, ["init"]) => Ok(bare(json!({ "initialized": true }))),
             (Update, ["init"]) => Err(Refusal::invalid("Vault is already initialized")),
             (Read, ["ha-status"]) => Ok(Answer::json(json!({ "nodes": [] }))),
-            (Read, ["key-status"]) => Ok(Answer::json(json!({
-                "term": ctx.draft.source().barrier().epoch(),
-                "install_time": timestamp(ctx.world.server.started),
-                "encryptions": 0,
-            }))),
-            // Who may is decided and recorded here; whoever serves the request does it after that.
-            (Update, ["seal"] | ["rekey", "init" | "update"])
-            | (Read | Delete, ["rekey", "init"]) => Ok(Answer::done()),
             (_, ["mounts" | "auth" | "remount", ..]) => mounts::decide(ctx, call, &segments),
             (Read, ["internal", "ui", "mounts", rest @ ..]) => {
                 mounts::shown_to_caller(ctx, &rest.join("/"))

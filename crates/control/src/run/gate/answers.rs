@@ -3,14 +3,14 @@
 
 use bastide_api::Secret;
 use bastide_store::{Share, Sharing};
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Gate, GateError, Phase, State};
+use super::{Gate, GateError, Phase, State, ceremony};
 use crate::core::fields::parse_bool;
 use crate::core::request::{Operation, Request};
-use crate::run::server::{self, Made, VAULT_VERSION};
+use crate::run::server::{self, BY_SHARES, Made, VAULT_VERSION};
 
 /// Longest text of a share, in bytes: twice what one has in hexadecimal.
 const SHARE_TEXT_MAX: usize = 132;
@@ -64,6 +64,13 @@ pub(crate) fn failed(error: &GateError) -> Answered {
         | GateError::Shares(_)
         | GateError::RekeyBegun
         | GateError::NoRekey
+        | GateError::Unverified
+        | GateError::NoVerification
+        | GateError::NotVerified
+        | GateError::RootBegun
+        | GateError::NoRoot
+        | GateError::OtpLength
+        | GateError::CancelNonce
         | GateError::Nonce
         | GateError::Unsealed => StatusCode::BAD_REQUEST,
         GateError::Failed(_) | GateError::Held => StatusCode::INTERNAL_SERVER_ERROR,
@@ -73,13 +80,13 @@ pub(crate) fn failed(error: &GateError) -> Answered {
 }
 
 fn seal_status(state: &State) -> Value {
-    let (kind, n, t) = match (&state.phase, state.sharing) {
-        (_, Some(sharing)) => ("shamir", sharing.shares(), sharing.threshold()),
-        (Phase::Empty, None) => ("shamir", 0, 0),
-        (Phase::Sealed | Phase::Open(_), None) => ("key-file", 1, 1),
+    let (n, t) = match (&state.phase, state.sharing) {
+        (_, Some(sharing)) => (sharing.shares(), sharing.threshold()),
+        (Phase::Empty, None) => (0, 0),
+        (Phase::Sealed | Phase::Open(_), None) => (1, 1),
     };
     let mut status = json!({
-        "type": kind,
+        "type": state.kind,
         "initialized": !matches!(state.phase, Phase::Empty),
         "sealed": !matches!(state.phase, Phase::Open(_)),
         "t": t,
@@ -89,7 +96,7 @@ fn seal_status(state: &State) -> Value {
         "version": VAULT_VERSION,
         "build_date": "",
         "migration": false,
-        "recovery_seal": false,
+        "recovery_seal": state.sharing.is_some() && state.kind != BY_SHARES,
         "storage_type": state.storage,
         "removed_from_cluster": false,
     });
@@ -167,18 +174,24 @@ async fn init(gate: &Gate, fields: &Map<String, Value>) -> Answered {
     if gate.is_initialised() {
         return failed(&GateError::Initialised);
     }
-    let foreign = [
-        "pgp_keys",
-        "root_token_pgp_key",
-        "recovery_shares",
-        "recovery_pgp_keys",
-    ];
-    if let Some(name) = foreign.iter().find(|name| is_given(fields, name)) {
-        let text = format!("parameters {name} not applicable to seal type shamir");
+    // What opens by itself has shares beside it, which Vault calls recovery keys.
+    let kind = gate.state().kind;
+    let (own, others) = if kind == BY_SHARES {
+        ("secret", ["recovery_shares", "recovery_threshold"])
+    } else {
+        ("recovery", ["secret_shares", "secret_threshold"])
+    };
+    let foreign = ["pgp_keys", "root_token_pgp_key", "recovery_pgp_keys"];
+    let foreign = foreign.iter().chain(&others);
+    if let Some(name) = foreign
+        .into_iter()
+        .find(|name| is_given(fields, name) && number(fields, name) != Some(0))
+    {
+        let text = format!("parameters {name} not applicable to seal type {kind}");
         return refuse(StatusCode::BAD_REQUEST, text);
     }
-    let shares = number(fields, "secret_shares").unwrap_or(0);
-    let threshold = number(fields, "secret_threshold").unwrap_or(0);
+    let shares = number(fields, &format!("{own}_shares")).unwrap_or(0);
+    let threshold = number(fields, &format!("{own}_threshold")).unwrap_or(0);
     let sharing = match Sharing::new(shares, threshold) {
         Ok(sharing) => sharing,
         Err(error) => {
@@ -187,23 +200,24 @@ async fn init(gate: &Gate, fields: &Map<String, Value>) -> Answered {
         }
     };
     match gate.init(sharing).await {
-        Ok(made) => (StatusCode::OK, made_json(&made)),
+        Ok(made) => (StatusCode::OK, made_json(&made, kind == BY_SHARES)),
         Err(error) => failed(&error),
     }
 }
 
-fn made_json(made: &Made) -> Value {
-    let keys: Vec<_> = made
-        .shares
-        .iter()
-        .map(|it| HEXLOWER.encode(it.expose()))
-        .collect();
-    let base64: Vec<_> = made
-        .shares
-        .iter()
-        .map(|it| BASE64.encode(it.expose()))
-        .collect();
-    json!({ "keys": keys, "keys_base64": base64, "root_token": made.root.expose() })
+fn made_json(made: &Made, is_by_shares: bool) -> Value {
+    let (hex, base64) = ceremony::keys(&made.shares);
+    let root = made.root.expose();
+    if is_by_shares {
+        return json!({ "keys": hex, "keys_base64": base64, "root_token": root });
+    }
+    json!({
+        "keys": [],
+        "keys_base64": [],
+        "recovery_keys": hex,
+        "recovery_keys_base64": base64,
+        "root_token": root,
+    })
 }
 
 async fn unseal(gate: &Gate, fields: &Map<String, Value>) -> Answered {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bastide_client::TaskGroup;
 use bastide_store::{
-    Barrier, BarrierError, SealError, SealKind, ShamirSeal, Share, Sharing, Store, Unsealed,
+    Barrier, BarrierError, Seal, SealError, SealedBy, ShamirSeal, Share, Sharing, Store, Unsealed,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::rekey::Rekey;
+use super::root::Root;
 use super::{Command, Crew, Gate, GateConfig, GateError, OpenError, Phase, State, attend};
 use crate::run::plane::request_id;
 use crate::run::server::{self, Made, SealKey, Server, StartError};
@@ -27,9 +28,11 @@ pub(super) struct Keeper {
     pub(super) store: Arc<dyn Store>,
     config: GateConfig,
     crew: Box<dyn Crew>,
-    pub(super) kind: Option<SealKind>,
+    /// What opens the store, once there is one.
+    pub(super) sealed_by: Option<SealedBy>,
     given: Vec<Share>,
     pub(super) rekey: Option<Rekey>,
+    pub(super) root: Option<Root>,
     pub(super) server: Option<Server>,
     pub(super) state: watch::Sender<State>,
     broken: watch::Sender<bool>,
@@ -44,15 +47,16 @@ impl Keeper {
         broken: watch::Sender<bool>,
     ) -> Result<(Self, watch::Receiver<State>), OpenError> {
         let store: Arc<dyn Store> = server::open_store(&config.server)?;
-        let kind = Barrier::sealed_by(&*store).map_err(StartError::from)?;
-        let phase = match &kind {
+        let sealed_by = Barrier::sealed_by(&*store).map_err(StartError::from)?;
+        let phase = match &sealed_by {
             None => Phase::Empty,
             Some(_) => Phase::Sealed,
         };
         let (state, seen) = watch::channel(State {
             phase,
             turn: CancellationToken::new(),
-            sharing: sharing(kind.as_ref()),
+            sharing: sealed_by.as_ref().and_then(|it| it.sharing),
+            kind: kind(sealed_by.as_ref(), &config.seals),
             storage: config.server.storage_kind(),
             progress: 0,
             nonce: String::new(),
@@ -61,9 +65,10 @@ impl Keeper {
             store,
             config,
             crew,
-            kind,
+            sealed_by,
             given: Vec::new(),
             rekey: None,
+            root: None,
             server: None,
             state,
             broken,
@@ -74,21 +79,25 @@ impl Keeper {
 
     /// Opens what a key file opens, and lets what waits sealed listen.
     pub(super) async fn begin(mut self, gate: Gate) -> Result<Working, OpenError> {
-        match &self.kind {
-            Some(SealKind::Other(_)) => {
-                let seal = self.config.server.seal.open()?;
-                let barrier = Barrier::unseal(&*self.store, &seal).map_err(StartError::from)?;
-                self.open(barrier, &gate).await?;
-            }
-            Some(SealKind::Shares(sharing)) => {
-                for post in self.crew.wait()? {
-                    attend(&mut self.listeners, &gate, post);
+        match self.sealed_by.clone() {
+            Some(by) => match self.open_by_itself(&by).await {
+                Ok(Some(barrier)) => self.open(barrier, &gate).await?,
+                Err(error) if by.sharing.is_none() => return Err(error.into()),
+                other => {
+                    if let Err(error) = other {
+                        tracing::error!(cause = ?error, "the server does not open by itself");
+                    }
+                    for post in self.crew.wait()? {
+                        attend(&mut self.listeners, &gate, post);
+                    }
+                    if let Some(sharing) = by.sharing {
+                        let (t, n) = (sharing.threshold(), sharing.shares());
+                        tracing::warn!(
+                            "the server is sealed: {t} of {n} shares open it with `bastide unseal`"
+                        );
+                    }
                 }
-                let (t, n) = (sharing.threshold(), sharing.shares());
-                tracing::warn!(
-                    "the server is sealed: {t} of {n} shares open it with `bastide unseal`"
-                );
-            }
+            },
             None => tracing::warn!("the server has no store yet"),
         }
         // The key is not needed again: sealed, only a new start reads it.
@@ -96,11 +105,70 @@ impl Keeper {
         Ok(Working { keeper: self, gate })
     }
 
+    /// Opens the barrier with what opens it without people; `None` if nothing does.
+    async fn open_by_itself(&self, by: &SealedBy) -> Result<Option<Arc<Unsealed>>, StartError> {
+        let mut failed = None;
+        for name in &by.others {
+            let named = |seal: &&Arc<dyn Seal>| seal.name() == name;
+            let seal: Arc<dyn Seal> = match self.config.seals.iter().find(named) {
+                Some(seal) => Arc::clone(seal),
+                None => match self.config.server.seal.open() {
+                    Ok(seal) => Arc::new(seal),
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                },
+            };
+            let store = Arc::clone(&self.store);
+            // It may ask a device, or another server.
+            let opened = tokio::task::spawn_blocking(move || Barrier::unseal(&*store, &*seal));
+            match opened.await {
+                Ok(Ok(barrier)) => return Ok(Some(barrier)),
+                Ok(Err(error)) => failed = Some(error.into()),
+                Err(error) => failed = Some(StartError::Prepare(error.to_string())),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    /// Has those seals open the store that are to, and no others.
+    async fn arrange_seals(&mut self, barrier: &Arc<Unsealed>) -> Result<(), StartError> {
+        let by = self.sealed_by.clone().unwrap_or_default();
+        let is_new = |seal: &&Arc<dyn Seal>| !by.others.iter().any(|name| name == seal.name());
+        let new: Vec<_> = self.config.seals.iter().filter(is_new).cloned().collect();
+        let gone = self.config.seals_disabled.iter();
+        let gone: Vec<_> = gone
+            .filter(|name| by.others.contains(name))
+            .cloned()
+            .collect();
+        if new.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let (store, barrier) = (Arc::clone(&self.store), Arc::clone(barrier));
+        let arranged = tokio::task::spawn_blocking(move || {
+            for seal in new {
+                Barrier::reseal(&*store, &barrier, &*seal)?;
+                tracing::warn!(seal = seal.name(), "this opens the store too from now on");
+            }
+            for name in gone {
+                Barrier::drop_seal(&*store, &name)?;
+                tracing::warn!(seal = name, "this opens the store no longer");
+            }
+            Ok::<_, BarrierError>(())
+        });
+        arranged
+            .await
+            .map_err(|error| StartError::Prepare(error.to_string()))??;
+        self.sealed_by = Barrier::sealed_by(&*self.store)?;
+        Ok(())
+    }
+
     async fn handle(&mut self, command: Command, gate: &Gate) {
         // Whoever asked may be gone; the step was made all the same.
         match command {
             Command::Init { sharing, done } => {
-                let _ = done.send(self.init(sharing).await);
+                let _ = done.send(self.init(sharing, gate).await);
             }
             Command::Unseal { share, done } => {
                 let _ = done.send(self.take(share, gate).await);
@@ -111,37 +179,45 @@ impl Keeper {
             Command::Seal { done } => {
                 let _ = done.send(self.seal().await);
             }
-            Command::Rekey { ask, done } => {
-                let _ = done.send(self.rekey(ask));
+            Command::Ceremony { of, ask, by, done } => {
+                let _ = done.send(self.ceremony(of, ask, by).await);
             }
         }
     }
 
-    async fn init(&mut self, sharing: Sharing) -> Result<Made, GateError> {
-        if self.kind.is_some() {
+    async fn init(&mut self, sharing: Sharing, gate: &Gate) -> Result<Made, GateError> {
+        if self.sealed_by.is_some() {
             return Err(GateError::Initialised);
         }
         let (store, cluster) = (Arc::clone(&self.store), self.config.cluster);
         let compat = self.config.server.compat;
+        let seals = self.config.seals.clone();
+        let opens = !seals.is_empty();
         let made = tokio::task::spawn_blocking(move || {
-            server::initialise_shared(&*store, sharing, cluster, compat).map(|(_, made)| made)
+            server::initialise_shared(&*store, &seals, sharing, cluster, compat)
         });
         let made = made.await.map_err(|error| failed_to(&error, "finish"))?;
-        let made = made.map_err(|error| failed_to(&error, "make the store"))?;
-        self.kind = Some(SealKind::Shares(sharing));
+        let (barrier, made) = made.map_err(|error| failed_to(&error, "make the store"))?;
+        self.sealed_by = Barrier::sealed_by(&*self.store)
+            .map_err(|error| failed_to(&error, "read what seals the store"))?;
         self.turn(Phase::Sealed);
+        if opens {
+            let opened = self.open(barrier, gate).await;
+            opened.map_err(|error| failed_to(&error, "come up"))?;
+        }
         let (t, n) = (sharing.threshold(), sharing.shares());
         tracing::info!(threshold = t, shares = n, "store initialised and sealed");
         Ok(made)
     }
 
     async fn take(&mut self, share: Share, gate: &Gate) -> Result<(), GateError> {
-        let sharing = match &self.kind {
-            None => return Err(GateError::NotInitialised),
-            _ if self.server.is_some() => return Ok(()),
-            Some(SealKind::Other(_)) => return Err(GateError::NotByShares),
-            Some(SealKind::Shares(sharing)) => *sharing,
-        };
+        if self.sealed_by.is_none() {
+            return Err(GateError::NotInitialised);
+        }
+        if self.server.is_some() {
+            return Ok(());
+        }
+        let sharing = self.sharing().ok_or(GateError::NotByShares)?;
         let bytes = sharing.share_bytes();
         if share.expose().len() != bytes {
             return Err(GateError::Length { bytes });
@@ -182,10 +258,8 @@ impl Keeper {
 
     /// Starts plane and crew on an open barrier, and lets requests in.
     async fn open(&mut self, barrier: Arc<Unsealed>, gate: &Gate) -> Result<(), OpenError> {
-        let seal = match self.kind {
-            Some(SealKind::Shares(_)) => server::BY_SHARES,
-            _ => "key-file",
-        };
+        self.arrange_seals(&barrier).await?;
+        let seal = kind(self.sealed_by.as_ref(), &self.config.seals);
         let held = Arc::downgrade(&barrier);
         let started = server::on_open_store(
             Arc::clone(&self.store),
@@ -220,6 +294,7 @@ impl Keeper {
         };
         let held = Arc::downgrade(server.plane().barrier());
         self.rekey = None;
+        self.root = None;
         self.turn(Phase::Sealed);
         self.crew.close();
         server.stop().await;
@@ -228,14 +303,31 @@ impl Keeper {
         Ok(())
     }
 
+    /// Returns how the key is shared out, if people hold shares of it.
+    pub(super) fn sharing(&self) -> Option<Sharing> {
+        self.sealed_by.as_ref()?.sharing
+    }
+
+    /// Other shares open the store from now on.
+    pub(super) fn set_sharing(&mut self, to: Sharing) {
+        if let Some(by) = &mut self.sealed_by {
+            by.sharing = Some(to);
+        }
+        self.state.send_modify(|state| state.sharing = Some(to));
+    }
+
     fn turn(&self, phase: Phase) {
-        let sharing = sharing(self.kind.as_ref());
+        let (sharing, kind) = (
+            self.sharing(),
+            kind(self.sealed_by.as_ref(), &self.config.seals),
+        );
         self.state.send_modify(|state| {
             state.turn.cancel();
             *state = State {
                 phase,
                 turn: CancellationToken::new(),
                 sharing,
+                kind,
                 storage: state.storage,
                 progress: 0,
                 nonce: String::new(),
@@ -256,11 +348,13 @@ impl Keeper {
     }
 }
 
-fn sharing(kind: Option<&SealKind>) -> Option<Sharing> {
-    match kind {
-        Some(SealKind::Shares(sharing)) => Some(*sharing),
-        Some(SealKind::Other(_)) | None => None,
-    }
+/// Says in one word what opens a store: what does so by itself, or shares.
+fn kind(sealed_by: Option<&SealedBy>, seals: &[Arc<dyn Seal>]) -> String {
+    let other = match sealed_by {
+        Some(by) => by.others.first().map(String::as_str),
+        None => seals.first().map(|seal| seal.name()),
+    };
+    other.unwrap_or(server::BY_SHARES).to_owned()
 }
 
 /// Whoever gave all shares is told why they did not suffice; the causes are in the log.

@@ -49,6 +49,8 @@ async fn start(folder: &Path) -> (Gatehouse, Arc<RwLock<Listening>>) {
         server: config(folder),
         cluster: ClusterId::from_bytes([8; 16]),
         registry: Registry::built_in,
+        seals: Vec::new(),
+        seals_disabled: Vec::new(),
     };
     (
         Gatehouse::start(config, Box::new(crew)).await.unwrap(),

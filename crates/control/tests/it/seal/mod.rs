@@ -1,5 +1,7 @@
 //! Sealing: shares, what a sealed server says, and that nothing runs or is held meanwhile.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +30,8 @@ fn config(folder: &Path, seal: SealKey) -> GateConfig {
         },
         cluster: ClusterId::from_bytes([7; 16]),
         registry: Registry::built_in,
+        seals: Vec::new(),
+        seals_disabled: Vec::new(),
     }
 }
 

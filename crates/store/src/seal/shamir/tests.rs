@@ -104,7 +104,7 @@ fn wrong_shares_are_refused_with_one_answer_for_all() {
     let sharing = sharing(3, 2);
     let (seal, shares) = ShamirSeal::split(sharing);
     let (_, strange) = ShamirSeal::split(sharing);
-    let wrapped = seal.wrap(b"context", &Secret::new([7; 32])).unwrap();
+    let wrapped = seal.wrap(b"context", &[7; 32]).unwrap();
     let open = |shares: &[Share]| {
         ShamirSeal::combine(sharing, shares)
             .and_then(|seal| seal.unwrap(b"context", &wrapped))

@@ -1,3 +1,5 @@
+use data_encoding::HEXLOWER;
+
 use super::*;
 
 #[test]
