@@ -91,6 +91,7 @@ pub const TESTS: &[Need] = &[
         &["systemd"],
         "judges our units, and runs them",
     ),
+    need("swtpm", &["swtpm"], "a TPM for the seal that needs one"),
     need("strace", &["strace"], "kills `down` at its every step"),
     need("curl", &["curl"], "asks the server's socket on its host"),
     need("oathtool", &["oathtool"], "judges our one-time passwords"),

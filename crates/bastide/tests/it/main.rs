@@ -12,6 +12,7 @@ mod containers;
 mod doctor;
 mod down;
 mod engines;
+mod hvac;
 mod join;
 mod killed;
 mod networks;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroize;
 
+use crate::core::config::Ttls;
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::mounts::MountTable;
@@ -35,6 +36,7 @@ pub struct Draft<'s> {
     results: &'s [WorkResult],
     next_result: usize,
     mounts: Option<Arc<MountTable>>,
+    ttls: Ttls,
 }
 
 /// What became of one piece of slow work.
@@ -75,6 +77,7 @@ impl<'s> Draft<'s> {
             results,
             next_result: 0,
             mounts: None,
+            ttls: Ttls::default(),
         }
     }
 
@@ -166,6 +169,16 @@ impl<'s> Draft<'s> {
     pub fn is_written_in(&self, table: Table) -> bool {
         let range = KeyRange::prefix(table, "");
         self.writes.keys().any(|key| range.contains(key))
+    }
+
+    /// Sets how long things live where neither mount nor request says; before mounts are read.
+    pub fn know_ttls(&mut self, ttls: Ttls) {
+        self.ttls = ttls;
+    }
+
+    /// Returns how long things live where neither mount nor request says.
+    pub fn ttls(&self) -> Ttls {
+        self.ttls
     }
 
     /// Returns the mounts.

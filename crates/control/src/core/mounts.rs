@@ -9,6 +9,7 @@ use bastide_store::{Key, KeyRange};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::config::Ttls;
 use crate::core::draft::Draft;
 use crate::core::entropy::Entropy;
 use crate::core::lockout;
@@ -70,6 +71,9 @@ pub struct Mount {
     /// Kept for clients; means nothing here: everything is sealed.
     #[serde(default)]
     pub seal_wrap: bool,
+    /// The system's times to live, of the server's configuration; not stored.
+    #[serde(skip)]
+    pub system: Ttls,
 }
 
 /// What can be tuned at a mount.
@@ -127,6 +131,7 @@ impl Mount {
             converts: None,
             local: false,
             seal_wrap: false,
+            system: Ttls::default(),
         }
     }
 
@@ -138,7 +143,7 @@ impl Mount {
     /// Returns how long a lease of this mount lives where nothing else is said.
     pub fn ttl_default(&self) -> Duration {
         match self.config.default_lease_ttl {
-            0 => TTL_DEFAULT.min(self.ttl_max()),
+            0 => self.system.default.min(self.ttl_max()),
             secs => Duration::from_secs(secs).min(self.ttl_max()),
         }
     }
@@ -146,7 +151,7 @@ impl Mount {
     /// Returns how long a lease of this mount lives at most.
     pub fn ttl_max(&self) -> Duration {
         match self.config.max_lease_ttl {
-            0 => TTL_DEFAULT,
+            0 => self.system.max,
             secs => Duration::from_secs(secs),
         }
     }
@@ -230,8 +235,9 @@ impl MountTable {
     pub fn load(draft: &mut Draft<'_>) -> Result<Self, Refusal> {
         let mut mounts = BTreeMap::new();
         for (_, text) in draft.range(&Self::range(), MOUNTS_MAX)? {
-            let mount: Mount = serde_json::from_slice(text.expose())
+            let mut mount: Mount = serde_json::from_slice(text.expose())
                 .map_err(|error| Refusal::corrupt("mount", error))?;
+            mount.system = draft.ttls();
             mounts.insert(mount.path.clone(), Arc::new(mount));
         }
         Ok(Self { mounts })

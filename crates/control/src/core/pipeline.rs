@@ -158,6 +158,7 @@ pub fn decide(
     results: &[WorkResult],
 ) -> Outcome {
     let mut draft = Draft::new(snapshot, now, Entropy::new(seed), results);
+    draft.know_ttls(world.server.ttls);
     if let Some(known) = world.mounts {
         draft.know_mounts(known);
     }

@@ -26,6 +26,7 @@ pub fn tend(
     limit: usize,
 ) -> Result<(Batch, Vec<Observation>, bool), Refusal> {
     let mut draft = Draft::new(snapshot, now, Entropy::new(seed), &[]);
+    draft.know_ttls(world.server.ttls);
     let due = leases::due(&mut draft, limit)?;
     for lease in &due {
         let mark = draft.mark();

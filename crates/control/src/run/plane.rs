@@ -252,6 +252,7 @@ impl Plane {
             return Ok(table);
         }
         let mut draft = Draft::new(snapshot, self.now(), Entropy::new(&seed()), &[]);
+        draft.know_ttls(self.0.server.ttls);
         let table = draft.mounts()?;
         let known = Some((at, Arc::clone(&table)));
         *self.0.mounts.lock().unwrap_or_else(PoisonError::into_inner) = known;
@@ -333,6 +334,7 @@ impl Plane {
         let facts = Arc::clone(&self.0.facts.borrow());
         let entropy = Entropy::new(&seed());
         let mut draft = Draft::new(&snapshot, self.now(), entropy, &[]);
+        draft.know_ttls(self.0.server.ttls);
         let mounts = draft.mounts()?;
         let mount = mounts
             .at(mount)

@@ -11,6 +11,7 @@ mod hvac;
 mod identity;
 mod node;
 mod seal;
+mod standalone;
 mod storm;
 mod wire;
 
