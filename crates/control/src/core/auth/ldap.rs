@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 
 use crate::core::auth::display_name;
 use crate::core::engine::{Call, Context, Engine};
-use crate::core::engines::identity::names::folded as name_of_lock;
 use crate::core::identity::Alias;
 use crate::core::lockout;
 use crate::core::outside::unwrapped;
@@ -181,7 +180,7 @@ fn folded(config: Option<&Config>, name: &str) -> String {
     if config.is_some_and(|config| config.case_sensitive_names) {
         name.to_owned()
     } else {
-        name.to_lowercase()
+        names::folded(name)
     }
 }
 
@@ -268,7 +267,8 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         return Err(failed(WRONG.to_owned()));
     }
     let name = folded(Some(&config), name);
-    let counted = name_of_lock(&name);
+    // One lock for all spellings of a name, even where they are told apart otherwise.
+    let counted = names::folded(&name);
     lockout::admit(ctx, &counted)?;
     let found = match ask(ctx, &config, &name, Some(Secret::new(password)))? {
         Ok(found) => found,

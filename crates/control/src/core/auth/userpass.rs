@@ -13,7 +13,8 @@ use crate::core::lockout;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Login, Reply};
 use crate::core::request::Operation;
-use crate::core::role::TokenSettings;
+use crate::core::role::{Terms, TokenSettings};
+use crate::core::tokens::Token;
 
 /// Longest password, in bytes.
 const PASSWORD_BYTES_MAX: usize = 1024;
@@ -62,6 +63,14 @@ impl Engine for Userpass {
         }
     }
 
+    fn renew_login(
+        &self,
+        ctx: &mut Context<'_, '_>,
+        token: &Token,
+    ) -> Result<Option<Terms>, Refusal> {
+        renewed(ctx, token)
+    }
+
     fn decide(&self, ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
         use Operation::{Create, Delete, List, Read, Update};
         match (call.operation, &call.segments()[..]) {
@@ -93,6 +102,18 @@ impl Engine for Userpass {
             (_, ["login" | "users", _] | ["users"]) => Err(Refusal::UnsupportedOperation),
             _ => Err(Refusal::UnsupportedPath),
         }
+    }
+}
+
+/// Judges the renewal of a token: the user must be there, and grant what he granted then.
+fn renewed(ctx: &mut Context<'_, '_>, token: &Token) -> Result<Option<Terms>, Refusal> {
+    let meta = token.meta.as_ref();
+    let name = meta.and_then(|meta| meta.get("username"));
+    let name = name.map(String::as_str).unwrap_or_default();
+    let user: Option<User> = ctx.load(&at(name))?;
+    match user {
+        Some(user) => user.token.terms_for(token).map(Some),
+        None => Err(Refusal::invalid("user is gone, not renewing")),
     }
 }
 

@@ -9,6 +9,7 @@ mod lost;
 mod repeated;
 mod restored;
 mod sealed;
+mod strangers;
 mod tls;
 mod watch;
 

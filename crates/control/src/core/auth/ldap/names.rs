@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+pub use crate::core::engines::identity::names::folded;
+
 /// Longest name of a person or group, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
