@@ -17,6 +17,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::fixture::{authority, cluster, now};
+use crate::log::{Chain, Checkpoint, LogKey, LogSigner};
 use crate::peer::spiffe_id;
 use crate::ssh::{PrivateKey, PublicKey, SshSigner, check_krl, read_certificate};
 use crate::{
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("certificate_signed", certificate_signed),
     ("view_signature", view_signature),
     ("ssh", ssh),
+    ("audit_log", audit_log),
 ];
 
 struct Issuer {
@@ -57,6 +59,29 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
 fn pem(label: &str, der: &[u8]) -> String {
     let body = BASE64.encode(der);
     format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+}
+
+/// Notes, keys and lines of the audit log: whatever is believed is what was signed.
+fn audit_log(bytes: &[u8]) {
+    let signer = LogSigner::from_seed("bastide/fuzz/audit", &Secret::new([7; 32]));
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(key) = text.parse::<LogKey>() {
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    if let Ok(checkpoint) = Checkpoint::read(&text, &signer.key()) {
+        let again = Checkpoint::read(&checkpoint.sign(&signer), &signer.key());
+        assert_eq!(again, Ok(checkpoint));
+    }
+    // What this key signs is read back, or is of another form: nothing in between.
+    let signed = signer.sign(&text);
+    if let Ok(checkpoint) = Checkpoint::read(&signed, &signer.key()) {
+        assert!(text.contains(&checkpoint.size.to_string()));
+    }
+    let mut chain = Chain::new(Vec::new());
+    bytes
+        .split(|&byte| byte == b'\n')
+        .for_each(|line| chain.take(line));
+    let _ = chain.end();
 }
 
 /// OpenSSH's formats: whatever is read can be written, and is read again as the same.

@@ -13,7 +13,7 @@ pub struct At {
     /// else the controller on this host]
     #[arg(long, value_name = "URL")]
     pub address: Option<String>,
-    /// A file with the cluster's CA, as `/etc/bastide/ca.pem` on any node [default: `VAULT_CACERT`]
+    /// A file with the cluster's CA, the controller's `/etc/bastide/ca.pem` [default: `VAULT_CACERT`]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }

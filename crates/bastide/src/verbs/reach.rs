@@ -114,7 +114,7 @@ impl Place {
                 Exit::Usage,
                 format!("nothing says whom to trust at `{host}`"),
             )
-            .hint("copy `/etc/bastide/ca.pem` of any node here, and give it with `--ca FILE`")
+            .hint("copy the controller's `/etc/bastide/ca.pem` here, and give it with `--ca FILE`")
             .into());
         }
         Ok(Self {
