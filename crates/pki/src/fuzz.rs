@@ -3,6 +3,7 @@
 #[cfg(test)]
 #[path = "../../../fuzz/src/replay.rs"]
 mod replay;
+mod x509;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -36,6 +37,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("view_signature", view_signature),
     ("ssh", ssh),
     ("audit_log", audit_log),
+    ("x509_request", x509::request),
+    ("x509_bundle", x509::bundle),
+    ("ocsp_request", x509::ocsp),
 ];
 
 struct Issuer {

@@ -10,6 +10,7 @@ mod go_client;
 mod hvac;
 mod identity;
 mod node;
+mod pki;
 mod seal;
 mod standalone;
 mod storm;

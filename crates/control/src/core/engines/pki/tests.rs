@@ -12,6 +12,7 @@ use crate::core::trial::{As, Trial, text};
 mod authorities;
 mod lists;
 mod open;
+mod properties;
 
 /// An engine at `pki/` with a root on P-256 of ten years, named `root`.
 fn trial() -> Trial {
