@@ -212,7 +212,7 @@ impl Pki {
                 let issuer = self.memory.issuer_id(ctx, &role.issuer_ref);
                 let answer = Answer::data(role.shown());
                 Ok(match issuer {
-                    Err(Refusal::Invalid(_)) if role.issuer_ref != "default" => {
+                    Err(Refusal::Failed(_)) if role.issuer_ref != "default" => {
                         answer.warn(format!(
                             "Issuing Certificate was set to {} but no issuing certificate with \
                              this name exists (yet).",

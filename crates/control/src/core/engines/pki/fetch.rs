@@ -29,7 +29,7 @@ fn raw(content_type: &'static str, body: impl Into<Vec<u8>>) -> Answer {
 fn or_empty<T>(found: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(Refusal::Invalid(_)) => Ok(None),
+        Err(Refusal::Invalid(_) | Refusal::Failed(_)) => Ok(None),
         Err(other) => Err(other),
     }
 }

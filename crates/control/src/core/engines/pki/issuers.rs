@@ -316,7 +316,7 @@ impl Pki {
             }
             Operation::Delete => {
                 let id = match self.memory.issuer_id(ctx, reference) {
-                    Err(Refusal::Invalid(_)) => return Ok(Answer::done()),
+                    Err(Refusal::Invalid(_) | Refusal::Failed(_)) => return Ok(Answer::done()),
                     other => other?,
                 };
                 Self::delete_issuer(ctx, &id)

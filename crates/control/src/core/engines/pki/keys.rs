@@ -61,7 +61,7 @@ impl Pki {
         }
         let index = stored::index(ctx)?;
         let found = index.key(reference).ok_or_else(|| {
-            Refusal::invalid(format!("unable to find PKI key for reference: {reference}"))
+            Refusal::failed(format!("unable to find PKI key for reference: {reference}"))
         })?;
         Ok(found.id.clone())
     }
@@ -134,7 +134,9 @@ impl Pki {
         reference: &str,
     ) -> Result<Answer, Refusal> {
         let id = match Self::key_id(ctx, reference) {
-            Err(Refusal::Invalid(_)) if call.operation == Operation::Delete => {
+            Err(Refusal::Invalid(_) | Refusal::Failed(_))
+                if call.operation == Operation::Delete =>
+            {
                 return Ok(Answer::done());
             }
             other => other?,

@@ -220,7 +220,8 @@ impl Memory {
         }
         let index = super::stored::index(ctx)?;
         let found = index.issuer(reference).ok_or_else(|| {
-            Refusal::invalid(format!(
+            // Status 500, which clients of Vault match on.
+            Refusal::failed(format!(
                 "unable to find PKI issuer for reference: {reference}"
             ))
         })?;
