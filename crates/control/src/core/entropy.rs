@@ -9,7 +9,9 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// A stream of random bytes: HMAC-SHA256 of a counter under the seed. The same seed gives the same
 /// stream, so that a decision can be made again in a test or a simulation.
 pub struct Entropy {
-    key: hmac::Key,
+    seed: Secret<[u8; 32]>,
+    /// Made when it is first drawn from: most requests draw nothing.
+    key: Option<hmac::Key>,
     block: Secret<Vec<u8>>,
     used: usize,
     counter: u64,
@@ -19,7 +21,8 @@ impl Entropy {
     /// Begins the stream of `seed`, which must be drawn for this request alone.
     pub fn new(seed: &Secret<[u8; 32]>) -> Self {
         Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, seed.expose()),
+            seed: seed.duplicate(),
+            key: None,
             block: Secret::new(Vec::new()),
             used: 0,
             counter: 0,
@@ -30,7 +33,11 @@ impl Entropy {
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             if self.used == self.block.expose().len() {
-                let tag = hmac::sign(&self.key, &self.counter.to_be_bytes());
+                let seed = &self.seed;
+                let key = self
+                    .key
+                    .get_or_insert_with(|| hmac::Key::new(hmac::HMAC_SHA256, seed.expose()));
+                let tag = hmac::sign(key, &self.counter.to_be_bytes());
                 self.block = Secret::new(tag.as_ref().to_vec());
                 self.counter += 1;
                 self.used = 0;
@@ -62,14 +69,20 @@ impl Entropy {
 
     /// Draws 128 bits in the form 8-4-4-4-12 of a UUID.
     pub fn uuid(&mut self) -> String {
-        let hex = data_encoding::HEXLOWER.encode(&self.bytes::<16>());
-        let (a, b, c, d, e) = (
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        );
-        format!("{a}-{b}-{c}-{d}-{e}")
+        uuid(&self.bytes::<16>())
     }
+}
+
+/// Writes 16 bytes in the form 8-4-4-4-12 of a UUID.
+pub fn uuid(bytes: &[u8; 16]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if [4, 6, 8, 10].contains(&at) {
+            text.push('-');
+        }
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }

@@ -14,6 +14,7 @@ use hyper::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
 };
 use hyper::{HeaderMap, Method, StatusCode, Version};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -729,40 +730,45 @@ fn told(
             return respond(status, Reply::Whole(Full::default()));
         }
     }
-    let mut body = match &envelope.data {
-        Some(data) if spread => data.clone(),
-        _ => Map::new(),
+    let body = Shown {
+        request_id: match envelope.wrap_info {
+            Some(_) => String::new(),
+            None => request_id,
+        },
+        lease_id: envelope.lease_id,
+        renewable: envelope.renewable,
+        lease_duration: envelope.lease_duration,
+        data: envelope.data,
+        wrap_info: envelope.wrap_info,
+        warnings: (!envelope.warnings.is_empty()).then_some(envelope.warnings),
+        auth: envelope.auth,
+        mount_type: mount_kind,
     };
-    let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
-    let is_wrapped = envelope.wrap_info.is_some();
-    put(
-        "request_id",
-        if is_wrapped {
-            "".into()
-        } else {
-            request_id.into()
-        },
-    );
-    put("lease_id", envelope.lease_id.into());
-    put("renewable", envelope.renewable.into());
-    put("lease_duration", envelope.lease_duration.into());
-    put("data", envelope.data.map_or(Value::Null, Value::Object));
-    put("wrap_info", envelope.wrap_info.unwrap_or(Value::Null));
-    let warnings = envelope.warnings;
-    put(
-        "warnings",
-        if warnings.is_empty() {
-            Value::Null
-        } else {
-            json!(warnings)
-        },
-    );
-    put("auth", envelope.auth.unwrap_or(Value::Null));
-    put("mount_type", mount_kind.into());
-    with_body(status, &Value::Object(body))
+    if !spread {
+        return with_body(status, &body);
+    }
+    let mut all = body.data.clone().unwrap_or_default();
+    if let Ok(Value::Object(own)) = serde_json::to_value(&body) {
+        all.extend(own);
+    }
+    with_body(status, &all)
 }
 
-fn with_body(status: StatusCode, body: &Value) -> hyper::Response<Reply> {
+/// The envelope, as clients of Vault read it: all of its fields, always.
+#[derive(Serialize)]
+struct Shown {
+    request_id: String,
+    lease_id: String,
+    renewable: bool,
+    lease_duration: u64,
+    data: Option<Map<String, Value>>,
+    wrap_info: Option<Value>,
+    warnings: Option<Vec<String>>,
+    auth: Option<Value>,
+    mount_type: String,
+}
+
+fn with_body(status: StatusCode, body: &impl Serialize) -> hyper::Response<Reply> {
     let mut text = serde_json::to_vec(body).expect("answers are plain JSON");
     text.push(b'\n');
     respond(status, Reply::Whole(Full::new(text.into())))

@@ -22,7 +22,7 @@ use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, ServerInfo, World};
 use crate::core::engines::sys::keys::Rotation;
 use crate::core::engines::sys::quotas;
-use crate::core::entropy::Entropy;
+use crate::core::entropy::{Entropy, uuid};
 use crate::core::facts::{Facts, Observation};
 use crate::core::mounts::MountTable;
 use crate::core::need::Need;
@@ -69,6 +69,8 @@ struct Inner {
     commits: watch::Receiver<Revision>,
     broken: watch::Receiver<bool>,
     jobs: mpsc::Sender<Job>,
+    /// The newest snapshot, for all that reads before the next commit.
+    newest: Mutex<Option<Arc<OpenSnapshot>>>,
     /// The mounts, and at which revision they were read.
     mounts: Mutex<Option<(Revision, Arc<MountTable>)>>,
     checkpoints: watch::Receiver<Option<Arc<Signed>>>,
@@ -128,6 +130,7 @@ impl Plane {
             commits: heard,
             broken,
             jobs,
+            newest: Mutex::new(None),
             mounts: Mutex::new(None),
             checkpoints,
             policies: Mutex::new((Revision(0), 0)),
@@ -160,7 +163,8 @@ impl Plane {
     /// Proves that the audit log of `to` lines begins with that of `from` lines; `None` if that is too
     /// long ago.
     pub fn log_proof(&self, from: u64, to: u64) -> Result<Option<Vec<Hash>>, Refusal> {
-        Ok(log_book::proof(&self.snapshot()?, from, to)?)
+        let snapshot = self.snapshot()?;
+        Ok(log_book::proof(&snapshot, from, to)?)
     }
 
     /// Returns when the store takes no more writes.
@@ -316,12 +320,22 @@ impl Plane {
         known.1
     }
 
-    fn snapshot(&self) -> Result<OpenSnapshot, Refusal> {
+    /// Returns a snapshot of the last revision. Requests between two commits share one: to begin one
+    /// costs more than to read from it.
+    fn snapshot(&self) -> Result<Arc<OpenSnapshot>, Refusal> {
+        let at = self.0.store.revision();
+        let newest = self.0.newest.lock();
+        let mut newest = newest.unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = newest.as_ref().filter(|known| known.revision() == at) {
+            return Ok(Arc::clone(known));
+        }
         let snapshot = self.0.store.snapshot().map_err(|error| {
             tracing::error!(cause = ?error, "the store cannot be read");
             Refusal::Internal("the store cannot be read".to_owned())
         })?;
-        Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.0.barrier)))
+        let snapshot = Arc::new(OpenSnapshot::new(snapshot, Arc::clone(&self.0.barrier)));
+        *newest = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
     }
 
     /// Reads at one revision, seen from the mount at `mount`, such as `mesh/`. Nothing is written.
@@ -548,6 +562,10 @@ impl Plane {
         need: Need,
     ) -> Result<Revision, Undone> {
         let refused = |why: &str| Undone::Refused(Refusal::Unavailable(why.to_owned()));
+        if !batch.ops.is_empty() {
+            // What is kept only for the next reader must not keep replaced pages from being used anew.
+            *self.0.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         let (done, answer) = oneshot::channel();
         let job = Job::Write {
             batch,
@@ -744,7 +762,9 @@ pub(crate) fn letters(count: usize) -> Secret<String> {
 
 /// Draws a request's id.
 pub fn request_id() -> String {
-    Entropy::new(&seed()).uuid()
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).expect("the system's random source answers once it is seeded");
+    uuid(&bytes)
 }
 
 /// Makes an RSA key of one of the lengths of [`crate::core::refusal::RSA_BITS`], as PKCS #8 in DER.
