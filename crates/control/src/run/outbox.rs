@@ -460,9 +460,12 @@ impl Outbox {
         }
     }
 
-    /// Makes the device durable if that is due.
+    /// Makes the device durable if that is due, or if so much waits for it that what comes next would
+    /// have to be refused: a device that keeps up refuses nobody.
     pub(super) fn sync_if_due(&mut self, every: Duration) {
-        if every <= self.synced.elapsed() {
+        let is_filling =
+            WAITING_MAX / 8 <= self.waiting.len() || WAITING_BYTES_MAX / 8 <= self.waiting_bytes;
+        if every <= self.synced.elapsed() || is_filling && self.written != 0 {
             self.sync();
         }
     }
@@ -541,3 +544,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

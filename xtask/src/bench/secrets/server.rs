@@ -81,10 +81,7 @@ impl Server {
         let mut command = Command::new(program);
         command.arg("server");
         match kind {
-            Kind::Bastide => command
-                .arg("--config")
-                .arg(&config)
-                .args(["--compat", "vault"]),
+            Kind::Bastide => command.arg("--config").arg(&config),
             Kind::OpenBao | Kind::Vault => command.arg(format!("-config={}", config.display())),
         };
         let child = command
@@ -233,6 +230,10 @@ fn settings(kind: Kind, folder: &Path, port: u16) -> anyhow::Result<Value> {
         "disable_mlock": true,
         "log_level": "warn",
     });
+    if kind == Kind::Bastide {
+        // Audit devices by the API, as Vault.
+        settings["compat"] = json!("vault");
+    }
     if kind == Kind::OpenBao {
         settings["audit"] = json!([{ "type": "file", "path": "file", "options": {
             "file_path": folder.join("audit.log"),
