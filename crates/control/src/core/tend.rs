@@ -16,15 +16,26 @@ use crate::core::request::Peer;
 use crate::core::tables;
 use crate::core::tokens;
 
-/// Ends what is due and sweeps what hangs on revoked tokens, in small pieces. Returns the batch and
-/// whether there is more to do at once.
+/// What a pass has done.
+pub struct Tended {
+    /// What is to be committed.
+    pub batch: Batch,
+    /// What was observed.
+    pub observations: Vec<Observation>,
+    /// Whether there is more to do at once.
+    pub more: bool,
+    /// The mounts whose own upkeep failed, and why: nothing of it is in the batch.
+    pub failed: Vec<(String, Refusal)>,
+}
+
+/// Ends what is due and sweeps what hangs on revoked tokens, in small pieces.
 pub fn tend(
     world: World<'_>,
     snapshot: &OpenSnapshot,
     now: UnixTime,
     seed: &Secret<[u8; 32]>,
     limit: usize,
-) -> Result<(Batch, Vec<Observation>, bool), Refusal> {
+) -> Result<Tended, Refusal> {
     let mut draft = Draft::new(snapshot, now, Entropy::new(seed), &[]);
     draft.know_ttls(world.server.ttls);
     let due = leases::due(&mut draft, limit)?;
@@ -39,15 +50,23 @@ pub fn tend(
     let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
     let more = clear_graves(&mut draft, world, limit)? || more;
     let more = idempotency::forget(&mut draft, limit)? || more;
-    let more = tend_mounts(&mut draft, world)? || more;
+    let (has_more, failed) = tend_mounts(&mut draft, world)?;
     let (batch, observations) = draft.finish();
-    Ok((batch, observations, more))
+    Ok(Tended {
+        batch,
+        observations,
+        more: more || has_more,
+        failed,
+    })
 }
 
 /// Lets the engines do what is due at their mounts. One that fails keeps no other from its turn.
-fn tend_mounts(draft: &mut Draft<'_>, world: World<'_>) -> Result<bool, Refusal> {
+fn tend_mounts(
+    draft: &mut Draft<'_>,
+    world: World<'_>,
+) -> Result<(bool, Vec<(String, Refusal)>), Refusal> {
     let mounts = draft.mounts()?;
-    let mut more = false;
+    let (mut more, mut failed) = (false, Vec::new());
     for mount in mounts.mounts.values() {
         let Ok(engine) = world.registry.of(mount) else {
             continue;
@@ -68,10 +87,13 @@ fn tend_mounts(draft: &mut Draft<'_>, world: World<'_>) -> Result<bool, Refusal>
         };
         match engine.tend(&mut ctx) {
             Ok(is_more) => more |= is_more,
-            Err(_) => draft.return_to(mark),
+            Err(refusal) => {
+                draft.return_to(mark);
+                failed.push((mount.path.to_string(), refusal));
+            }
         }
     }
-    Ok(more)
+    Ok((more, failed))
 }
 
 /// Leases of a prefix that are revoked and not yet all swept.

@@ -295,16 +295,16 @@ impl Trial {
         loop {
             let seed = self.seed();
             let snapshot = self.snapshot();
-            let (batch, observations, more) =
-                tend::tend(self.world(), &snapshot, self.now, &seed, 3).unwrap();
-            let batch = self.barrier.seal_batch(batch);
+            let tended = tend::tend(self.world(), &snapshot, self.now, &seed, 3).unwrap();
+            assert!(tended.failed.is_empty(), "{:?}", tended.failed);
+            let batch = self.barrier.seal_batch(tended.batch);
             let mut begun = self.store.begin().unwrap();
             begun.apply(&batch).unwrap().unwrap();
             begun.commit().unwrap();
-            for observation in observations {
+            for observation in tended.observations {
                 self.facts.apply(self.now, observation);
             }
-            if !more {
+            if !tended.more {
                 return;
             }
         }

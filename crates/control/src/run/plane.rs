@@ -1,5 +1,6 @@
 //! The running control plane: what listeners, the agent's watch and tests call.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ struct Inner {
     directories: Directories,
     waiting: Semaphore,
     streams: OnceLock<Box<dyn Streams>>,
+    /// Mounts whose upkeep failed the last time.
+    failing: Mutex<BTreeSet<String>>,
 }
 
 /// Serves the streams that engines answer with.
@@ -141,6 +144,7 @@ impl Plane {
             directories: Directories::default(),
             waiting: Semaphore::new(PASSWORDS_WAITING_MAX),
             streams: OnceLock::new(),
+            failing: Mutex::default(),
         }));
         Ok((plane, thread))
     }
@@ -687,6 +691,21 @@ impl Plane {
         }
     }
 
+    /// Logs whose upkeep fails: once, and again after it has worked.
+    fn tell_failed(&self, failed: Vec<(String, Refusal)>) {
+        let mut known = self
+            .0
+            .failing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.retain(|mount| failed.iter().any(|(other, _)| other == mount));
+        for (mount, refusal) in failed {
+            if known.insert(mount.clone()) {
+                tracing::error!(%mount, cause = %refusal, "the upkeep of this mount fails");
+            }
+        }
+    }
+
     /// Ends what is due and sweeps what hangs on revoked tokens. Returns after how long to call it
     /// again, at most a second.
     pub async fn tend(&self) -> Duration {
@@ -707,7 +726,10 @@ impl Plane {
                 )
             };
             match tended {
-                Ok((batch, observations, more)) => {
+                Ok(tended) => {
+                    self.tell_failed(tended.failed);
+                    let (batch, observations, more) =
+                        (tended.batch, tended.observations, tended.more);
                     if !batch.ops.is_empty() {
                         let batch = self.0.barrier.seal_batch(batch);
                         match self.write(batch, None, Need::Vital).await {
