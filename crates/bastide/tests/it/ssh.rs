@@ -75,7 +75,11 @@ fn people_log_in_with_certificates_and_what_is_revoked_does_not() {
     site.bastide("atlas", &["ssh", "enable"]);
     site.bastide("atlas", &["ssh", "enable"]);
     // `sshd` would not run what others can write.
-    let elsewhere = site.try_bastide("boreas", &["ssh", "setup"]);
+    site.run(
+        "boreas",
+        "mkdir -m 777 /run/loose && cp /usr/local/bin/bastide /run/loose/bastide",
+    );
+    let elsewhere = site.output("boreas", sh("/run/loose/bastide ssh setup"), "");
     assert!(
         said(&elsewhere).contains("install -m 755"),
         "{}",
