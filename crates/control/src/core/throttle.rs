@@ -54,19 +54,25 @@ impl Throttle {
 }
 
 /// Counts open connections by source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
     open: BTreeMap<IpAddr, usize>,
+    most: usize,
 }
 
 impl Connections {
-    /// Most open connections of one source: two or three for each node of a large site.
-    pub const SOURCE_MAX: usize = 512;
+    /// Counts up to `most` of one source.
+    pub fn up_to(most: usize) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            most,
+        }
+    }
 
     /// Notes a connection; `false` if the source has too many.
     pub fn opened(&mut self, source: IpAddr) -> bool {
         let open = self.open.entry(whole(source)).or_insert(0);
-        if Self::SOURCE_MAX <= *open {
+        if self.most <= *open {
             return false;
         }
         *open += 1;

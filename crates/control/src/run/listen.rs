@@ -27,6 +27,10 @@ use crate::run::timed::Timed;
 
 /// Connections of one listener at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
+/// Most open connections of one source at the channel: two or three for each node of a large site.
+const CHANNEL_SOURCE_MAX: usize = 512;
+/// The same at the API: half of all, as a proxy may speak for many, and nobody may hold up everybody.
+const API_SOURCE_MAX: usize = CONNECTIONS_MAX / 2;
 /// Connections of a socket of this host at a time.
 const HERE_MAX: usize = 64;
 /// How long a TLS handshake may take.
@@ -95,7 +99,10 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let sources = Sources::default();
+    let sources = Sources::new(match door {
+        Door::Api => API_SOURCE_MAX,
+        Door::Channel => CHANNEL_SOURCE_MAX,
+    });
     let mut connections = TaskGroup::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -118,12 +125,8 @@ pub async fn serve(
             }
         };
         let _ = socket.set_nodelay(true);
-        let seat = match door {
-            Door::Api => None,
-            Door::Channel => match sources.admit(address.ip()) {
-                Some(seat) => Some(seat),
-                None => continue,
-            },
+        let Some(seat) = sources.admit(address.ip()) else {
+            continue;
         };
         let (turn, stop, security) = (front.turn(), stop.clone(), security.clone());
         let desk = Desk {
@@ -175,7 +178,7 @@ pub async fn serve_here(listener: UnixListener, front: Front, stop: Cancellation
         let desk = Desk {
             front: front.clone(),
             door: Door::Api,
-            sources: Sources::default(),
+            sources: Sources::new(HERE_MAX),
             unknown_until: None,
         };
         let stop = stop.clone();

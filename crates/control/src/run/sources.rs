@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::core::throttle::{Connections, Throttle};
 
 /// Sources of one listener. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sources(Arc<Mutex<Kept>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     throttle: Throttle,
     connections: Connections,
@@ -24,6 +24,14 @@ pub struct Place {
 }
 
 impl Sources {
+    /// Begins; each source may have up to `most` connections at a time.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            throttle: Throttle::default(),
+            connections: Connections::up_to(most),
+        })))
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ mod identity;
 mod node;
 mod pki;
 mod seal;
+mod slow;
 mod standalone;
 mod storm;
 mod wire;

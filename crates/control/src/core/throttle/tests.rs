@@ -43,16 +43,17 @@ fn what_is_remembered_has_a_bound() {
 
 #[test]
 fn a_source_has_a_bounded_number_of_connections() {
-    let mut connections = Connections::default();
+    const MOST: usize = 3;
+    let mut connections = Connections::up_to(MOST);
     let one = source("192.0.2.1");
-    for _ in 0..Connections::SOURCE_MAX {
+    for _ in 0..MOST {
         assert!(connections.opened(one));
     }
     assert!(!connections.opened(one));
     assert!(connections.opened(source("192.0.2.2")));
     connections.closed(one);
     assert!(connections.opened(one));
-    for _ in 0..Connections::SOURCE_MAX {
+    for _ in 0..MOST {
         connections.closed(one);
     }
     connections.closed(source("192.0.2.2"));
