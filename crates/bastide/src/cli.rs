@@ -72,6 +72,9 @@ pub enum Verb {
     /// Show, write and try policies
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Make, list and remove people who log in with a password
+    #[command(subcommand)]
+    User(UserVerb),
     /// List, renew and revoke leases
     #[command(subcommand)]
     Lease(LeaseVerb),

@@ -34,6 +34,7 @@ mod ticket;
 mod token;
 mod units;
 mod up;
+mod user;
 mod wg;
 
 use std::process::ExitCode;
@@ -101,6 +102,7 @@ async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Secret(verb) => secret::run(verb).await,
         Verb::Policy(verb) => return policy::run(verb).await,
         Verb::Lease(verb) => lease::run(verb).await,
+        Verb::User(verb) => user::run(verb).await,
         Verb::Token(verb) => token::run(verb).await,
         Verb::Audit(verb) => return audit::run(verb).await,
         Verb::Completions(arguments) => completions::print(&arguments),

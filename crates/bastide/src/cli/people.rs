@@ -242,6 +242,39 @@ pub enum LeaseVerb {
     },
 }
 
+/// `bastide user`
+#[derive(Debug, Subcommand)]
+pub enum UserVerb {
+    /// Make somebody, or give somebody another password; it is asked for
+    Put {
+        /// The name
+        name: String,
+        /// What somebody who logs in may do; left out, it stays
+        #[arg(long = "policy", value_name = "POLICY")]
+        policies: Vec<String>,
+        /// Which server
+        #[command(flatten)]
+        at: At,
+    },
+    /// List names
+    Ls {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+        /// Which server
+        #[command(flatten)]
+        at: At,
+    },
+    /// Let somebody log in no more
+    Rm {
+        /// The name
+        name: String,
+        /// Which server
+        #[command(flatten)]
+        at: At,
+    },
+}
+
 /// `bastide token`
 #[derive(Debug, Subcommand)]
 pub enum TokenVerb {

@@ -133,13 +133,10 @@ impl Desk {
         let desk = Self::new();
         desk.type_with(Some(ROOT), &["policy", "put", "app", "-"], policy)
             .ok();
-        desk.ask(
-            "POST",
-            "/v1/sys/auth/userpass",
-            json!({ "type": "userpass" }),
-        );
-        let ada = json!({ "password": "CANARY-PASSWORD", "token_policies": ["app"] });
-        desk.ask("POST", "/v1/auth/userpass/users/ada", ada);
+        let put = ["user", "put", "ada", "--policy", "app"];
+        let said = desk.type_with(Some(ROOT), &put, "CANARY-PASSWORD\n");
+        assert!(!said.shows("CANARY-PASSWORD"));
+        said.ok();
         let said = desk.type_with(None, &["login", "userpass", "ada"], "CANARY-PASSWORD\n");
         assert!(
             said.err.contains("logged in as ada with app, default"),
@@ -237,6 +234,28 @@ fn a_person_logs_in_and_works_with_secrets_and_no_value_shows_that_was_not_asked
         "{}",
         wrong.err
     );
+}
+
+#[test]
+fn people_are_made_listed_given_another_password_and_removed() {
+    let desk = Desk::with_ada("path \"secret/*\" { capabilities = [\"read\"] }");
+    assert_eq!(desk.root(&["user", "ls"]).ok(), "ada\n");
+    // Who may not write there cannot make anybody.
+    let refused = desk.type_with(None, &["user", "put", "eve"], "CANARY-OTHER\n");
+    assert_ne!(refused.code, 0);
+    assert_eq!(desk.root(&["user", "ls"]).ok(), "ada\n");
+    let put = ["user", "put", "ada"];
+    desk.type_with(Some(ROOT), &put, "CANARY-OTHER\n").ok();
+    let log_in = ["login", "userpass", "ada"];
+    let old = desk.type_with(None, &log_in, "CANARY-PASSWORD\n");
+    assert_ne!(old.code, 0);
+    let new = desk.type_with(None, &log_in, "CANARY-OTHER\n");
+    assert!(new.shows("with app, default"), "{}", new.err);
+    new.ok();
+    desk.root(&["user", "rm", "ada"]).ok();
+    assert_eq!(desk.root(&["user", "ls"]).ok(), "");
+    let gone = desk.type_with(None, &log_in, "CANARY-OTHER\n");
+    assert_ne!(gone.code, 0);
 }
 
 #[test]
