@@ -136,6 +136,8 @@ enum Ended {
     Log(#[from] LogError),
     #[error(transparent)]
     View(#[from] ViewError),
+    #[error("the watch tells of the audit log and brings no view to judge it by")]
+    Viewless,
 }
 
 /// Follows the controllers until dropped. A silent control plane changes nothing but `connected`.
@@ -231,6 +233,9 @@ async fn one_watch(
             }
             Followed::Log { note, proof } => {
                 log.checkpoint(brought.as_ref().map(|view| &***view), note, proof)?;
+                if log.is_full() {
+                    return Err(Ended::Viewless);
+                }
             }
             Followed::Fact { node, facts } => pictures.send_modify(|picture| {
                 let known = Arc::make_mut(&mut picture.facts);

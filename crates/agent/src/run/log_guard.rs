@@ -11,9 +11,13 @@ use super::state::StateDir;
 pub(super) struct LogGuard<'s> {
     state: &'s StateDir,
     follower: LogFollower,
-    /// A checkpoint that came before the view that says which key signs them.
-    pending: Option<(String, Vec<String>)>,
+    /// Checkpoints that came before the view that says which key signs them, in order: each one's
+    /// proof begins where the one before ends.
+    pending: Vec<(String, Vec<String>)>,
 }
+
+/// Most checkpoints that wait for a view: at one every few seconds, some twenty minutes.
+const PENDING_MAX: usize = 256;
 
 impl<'s> LogGuard<'s> {
     /// Begins with what is on disk.
@@ -25,7 +29,7 @@ impl<'s> LogGuard<'s> {
         Self {
             state,
             follower: LogFollower::new(kept),
-            pending: None,
+            pending: Vec::new(),
         }
     }
 
@@ -45,7 +49,7 @@ impl<'s> LogGuard<'s> {
         match view {
             Some(view) => self.judge(view, &note, &proof),
             None => {
-                self.pending = Some((note, proof));
+                self.pending.push((note, proof));
                 Ok(())
             }
         }
@@ -53,10 +57,13 @@ impl<'s> LogGuard<'s> {
 
     /// Judges what came before this view. Call it before the view is followed.
     pub(super) fn view(&mut self, view: &ViewEntries) -> Result<(), LogError> {
-        match self.pending.take() {
-            Some((note, proof)) => self.judge(view, &note, &proof),
-            None => Ok(()),
-        }
+        let mut pending = std::mem::take(&mut self.pending).into_iter();
+        pending.try_for_each(|(note, proof)| self.judge(view, &note, &proof))
+    }
+
+    /// Returns whether so many wait for a view that this watch had better end.
+    pub(super) fn is_full(&self) -> bool {
+        PENDING_MAX <= self.pending.len()
     }
 
     fn judge(&mut self, view: &ViewEntries, note: &str, proof: &[String]) -> Result<(), LogError> {
@@ -69,3 +76,6 @@ impl<'s> LogGuard<'s> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

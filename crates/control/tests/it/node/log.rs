@@ -25,8 +25,11 @@ async fn hear(
             match follower.handle(event).unwrap() {
                 Followed::Log { note, proof } => heard.push((note, proof)),
                 Followed::View { view, .. } if !heard.is_empty() => {
-                    let (note, proof) = heard.pop().unwrap();
-                    let known = log.handle(&view, &note, &proof)?;
+                    // Each one's proof begins where the one before ends.
+                    let mut known = None;
+                    for (note, proof) in heard.drain(..) {
+                        known = log.handle(&view, &note, &proof)?;
+                    }
                     if lines <= log.lines() {
                         return Ok(known);
                     }
