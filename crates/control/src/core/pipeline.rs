@@ -416,7 +416,7 @@ impl Course {
                 return Ok(Err(Refusal::Unauthenticated));
             }
             if !token.entity_id.is_empty() {
-                let found = with_identity(draft, world, request, |ctx, engine| {
+                let found = with_mount(draft, world, request, "identity/", |ctx, engine| {
                     engine.entity(ctx, &token.entity_id)
                 })?;
                 match found.flatten() {
@@ -498,33 +498,22 @@ fn admitted(
     request: &Request,
     identity: Identity,
 ) -> Result<bool, Refusal> {
-    let mounts = draft.mounts()?;
-    let Some(mount) = mounts.at("mesh/") else {
-        return Ok(false);
-    };
-    let engine = Arc::clone(world.registry.of(mount)?);
-    let mut ctx = Context {
-        draft,
-        world,
-        mount: Arc::clone(mount),
-        caller: &Caller::Nobody,
-        entity: None,
-        bearer: None,
-        peer: request.peer.clone(),
-        path: request.path.as_str(),
-    };
-    engine.admits(&mut ctx, identity)
+    let admitted = with_mount(draft, world, request, "mesh/", |ctx, engine| {
+        engine.admits(ctx, identity)
+    })?;
+    Ok(admitted.unwrap_or(false))
 }
 
-/// Asks the engine behind `identity/`; `None` if there is no such mount.
-fn with_identity<T>(
+/// Asks the engine behind a mount, for nobody in particular; `None` if there is no such mount.
+fn with_mount<T>(
     draft: &mut Draft<'_>,
     world: World<'_>,
     request: &Request,
+    at: &str,
     ask: impl FnOnce(&mut Context<'_, '_>, &dyn Engine) -> Result<T, Refusal>,
 ) -> Result<Option<T>, Refusal> {
     let mounts = draft.mounts()?;
-    let Some(mount) = mounts.at("identity/") else {
+    let Some(mount) = mounts.at(at) else {
         return Ok(None);
     };
     let engine = Arc::clone(world.registry.of(mount)?);
@@ -811,7 +800,7 @@ fn log_in(
             alias,
             groups: &login.groups,
         };
-        let found = with_identity(draft, world, request, |ctx, engine| {
+        let found = with_mount(draft, world, request, "identity/", |ctx, engine| {
             engine.entity_of(ctx, &persona)
         })?;
         entity = found.flatten();
