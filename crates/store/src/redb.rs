@@ -77,6 +77,9 @@ pub enum OpenError {
 pub struct RedbStore {
     database: Database,
     log: Mutex<CommitLog>,
+    /// Held by a transaction until its revision is told. redb lets the next one begin before that,
+    /// and it would give the same revision out again.
+    writing: Mutex<()>,
     durable: AtomicU64,
     two_phase: bool,
     file: Option<Arc<StoreFile>>,
@@ -204,6 +207,7 @@ impl RedbStore {
         Ok(Self {
             database,
             log: Mutex::new(CommitLog::new(Revision(revision))),
+            writing: Mutex::new(()),
             durable: AtomicU64::new(revision),
             two_phase,
             file,
@@ -278,12 +282,14 @@ impl Store for RedbStore {
     }
 
     fn begin(&self) -> Result<Box<dyn Transaction + '_>, StoreError> {
+        let alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = begin(&self.database, self.two_phase)?;
         self.log().truncate(self.revision());
         Ok(Box::new(RedbTransaction {
             begun,
             revision: self.revision(),
             store: self,
+            alone,
         }))
     }
 
@@ -376,6 +382,8 @@ struct RedbTransaction<'a> {
     begun: WriteTransaction,
     revision: Revision,
     store: &'a RedbStore,
+    /// Let go of last.
+    alone: MutexGuard<'a, ()>,
 }
 
 impl Transaction for RedbTransaction<'_> {
@@ -420,6 +428,7 @@ impl Transaction for RedbTransaction<'_> {
             begun,
             revision,
             store,
+            alone,
         } = *self;
         {
             let mut meta = begun.open_table(META).map_err(failed("write to"))?;
@@ -428,6 +437,7 @@ impl Transaction for RedbTransaction<'_> {
         }
         begun.commit().map_err(failed("commit to"))?;
         store.durable.store(revision.0, Ordering::Release);
+        drop(alone);
         Ok(revision)
     }
 }

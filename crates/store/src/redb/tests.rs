@@ -132,3 +132,25 @@ fn a_reader_does_not_wait_for_the_writer() {
     assert_eq!(reader.join().unwrap(), Revision(0));
     drop(begun);
 }
+
+#[test]
+fn writers_on_several_threads_never_share_a_revision() {
+    const EACH: usize = 2_000;
+    let store = RedbStore::in_memory().unwrap();
+    let write = |name: &str| -> Vec<Revision> {
+        (0..EACH)
+            .map(|at| commit(&store, vec![], vec![put(name, &at.to_string())]).unwrap())
+            .collect()
+    };
+    let (mut given, others) = std::thread::scope(|threads| {
+        let other = threads.spawn(|| write("b"));
+        (write("a"), other.join().unwrap())
+    });
+    given.extend(others);
+    given.sort_unstable();
+    let all: Vec<_> = (1..=2 * EACH as u64).map(Revision).collect();
+    assert_eq!(given, all);
+    assert_eq!(store.snapshot().unwrap().revision(), store.revision());
+    let changes = store.changes(Revision(0), usize::MAX).unwrap();
+    assert_eq!(changes.len(), all.len());
+}
