@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use bastide_api::{AddressPlan, Controller, NodeId};
 use bastide_pki::x509::{KeyKind, PrivateKey, pem};
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
 
 use crate::core::auth::jwt::keys::{ALGS, Alg, Key};
@@ -22,6 +23,7 @@ use crate::core::path::{ApiPath, MountPath, PATH_BYTES_MAX, percent_decode};
 use crate::core::policy::acl::{Acl, Question};
 use crate::core::policy::{Capabilities, POLICY_BYTES_MAX, Policy};
 use crate::core::request::Operation;
+use crate::core::tables;
 use crate::core::trial::{As, Trial};
 use crate::run::http;
 
@@ -31,6 +33,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("policy", policy),
     ("request_path", request_path),
     ("fields", fields),
+    ("batch_token", batch_token),
     ("jwt", jwt),
     ("ldap", ldap),
     ("request", request),
@@ -239,6 +242,27 @@ fn transit_text(bytes: &[u8]) {
 /// A key's backup, before it is written in base64.
 fn transit_backup(bytes: &[u8]) {
     crate::core::engines::transit::judge_backup(bytes);
+}
+
+/// A text that says it is a batch token, which nobody can make; and what one may hold that was sealed
+/// here.
+fn batch_token(bytes: &[u8]) {
+    let mut trial = fresh();
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let forged = format!("hvb.{text}");
+        assert!(!trial.is_good(&forged), "a forged token is good");
+    }
+    let place = bastide_store::Key::new(tables::BATCH_TOKENS, "batch");
+    let sealed = trial.barrier().seal(&place, bytes);
+    let text = format!("hvb.{}", BASE64URL_NOPAD.encode(&sealed));
+    for (operation, path) in [
+        (Operation::Read, "auth/token/lookup-self"),
+        (Operation::Update, "auth/token/renew-self"),
+    ] {
+        let request = Trial::request(As::Token(&text), operation, path, json!({}));
+        let _ = trial.decide(&request);
+    }
+    FRESH.set(Some(trial));
 }
 
 /// A token and, after a mark, keys: a set, or one in PEM. Nobody's signature holds by a key that was
