@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Some(alias::Meant::Verb(cli)) => *cli,
         Some(alias::Meant::Said(code)) => return code,
     };
-    output::start_log(cli.verb.log_default());
+    output::start_log(verbs::log_default(&cli.verb));
     if aws_lc_rs_provider().is_err() {
         // Only possible when a second provider was installed before: both are the same one.
         tracing::debug!("a TLS provider was installed already");

@@ -78,6 +78,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Returns what a verb logs when `RUST_LOG` says nothing: daemons tell their state, tools only
+/// trouble.
+pub fn log_default(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Server(server) => standalone::log_level(&server.config).unwrap_or("info"),
+        Verb::Agent(_) => "info",
+        _ => "warn",
+    }
+}
+
 async fn run_async(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Doctor(format) => return doctor::run(format).await,
