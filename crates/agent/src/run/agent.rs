@@ -1,59 +1,49 @@
 //! The loop that holds it all together.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastide_api::paths::PathAnswer;
-use bastide_api::status::{SwarmServiceStatus, SwarmStatus};
 use bastide_api::v1::PathFact;
 use bastide_api::{NodeId, UnixTime, ports};
 use bastide_client::{TaskError, TaskGroup};
 use bastide_cluster::core::collisions::Collision;
 use bastide_cluster::firewall::Rules;
-use bastide_cluster::images::{Blobs, Fetcher, Peers, serve_loopback, serve_peers};
+use bastide_cluster::images::Blobs;
 use bastide_cluster::{filter, firewall};
 use bastide_linux::lock::Lock;
 use bastide_linux::netlink;
-use bastide_mesh::{Mesh, MeshConfig, MeshError, PeerSpec};
-use bastide_names::{Resolver, ResolverConfig, Zone, upstreams};
+use bastide_mesh::{Mesh, MeshError, PeerSpec};
+use bastide_names::{Zone, upstreams};
 use bastide_pki::certificate_made;
-use ipnet::IpNet;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::engine::{EngineLoop, EngineState, Order};
+use super::engine::{EngineState, Order};
 use super::follow::{self, Picture};
 use super::handover::Handover;
 use super::host::{self, HostError, INTERFACE, MeshDevice};
-use super::images::{self, ImageError};
+use super::images::ImageError;
 use super::ledger::Ledger;
-use super::membership::{Member, MembershipError, fresh_key, identity};
-use super::report::{self, Observed};
-use super::sessions::Sessions;
+use super::membership::{Member, MembershipError, identity};
 use super::socket::{self, Question, SocketError};
-use super::sshd::Sshd;
 use super::state::{StateDir, StateError};
-use super::{join, preflight, upkeep};
+use super::{join, preflight};
 use crate::core::journal::Change;
 use crate::core::picture::Standing;
-use crate::core::{desired, picture, skew};
+use crate::core::{desired, picture};
+
+mod answer;
+mod start;
 
 /// How often paths are looked at: names and status follow within this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Orders for the engine's loop that may wait: it takes one between two rounds, and a round may take a
-/// while where the engine is slow. More are refused.
-const ORDERS_MAX: usize = 4;
 /// How long a last answer on the socket may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-
 /// How long the folder may still be held by an agent that is ending.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has ended.
@@ -196,103 +186,6 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(
-        state: StateDir,
-        member: Member,
-        ledger: Ledger,
-        socket: &std::path::Path,
-    ) -> Result<Self, AgentError> {
-        let me = member.node();
-        let settings = member.settings();
-        let mesh = start_mesh(&state, &member, &ledger).await?;
-        let mut tasks = TaskGroup::new();
-        let first = follow::first_picture(&state, &member);
-        let zone = Zone::build(&first.view, &first.facts, &BTreeSet::new());
-        let (zone, _) = watch::channel(Arc::new(zone));
-        let (pictures_sender, pictures) = watch::channel(first);
-        let (paths, paths_receiver) = watch::channel(BTreeMap::new());
-        let (engine_sender, engine) = watch::channel(EngineState::default());
-        let (orders, orders_receiver) = mpsc::channel(ORDERS_MAX);
-        let (image_peers, image_addresses) = watch::channel(Vec::new());
-        let (upstreams, _) = watch::channel(Vec::new());
-        let blobs = Arc::new(images::open(state.images())?);
-        let sshd = Sshd::new(member.clone(), pictures.clone(), state.path());
-        let (listener, router, inbox) = socket::open(socket)?;
-        let router = router.merge(sshd.routes());
-        let mut front = TaskGroup::new();
-        let stop = front.stop_token();
-        front.spawn("socket", async move {
-            axum::serve(listener, router)
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
-        });
-        let follower = follow::follow(state.clone(), member.clone(), pictures_sender);
-        tasks.spawn("watch", endless(follower));
-        let observed = Observed {
-            endpoints: mesh.endpoints(),
-            paths: paths_receiver,
-            engine: engine.clone(),
-            clock: member.clock().clone(),
-            pictures: pictures.clone(),
-        };
-        tasks.spawn("report", endless(report::run(observed, member.clone())));
-        let fetcher = Fetcher::new(
-            Arc::clone(&blobs),
-            Peers {
-                addresses: image_addresses,
-                tls: None,
-            },
-        );
-        let loopback = images::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, ports::IMAGES)))?;
-        let loopback = TcpListener::from_std(loopback).map_err(ImageError::from)?;
-        tasks.spawn(
-            "images",
-            endless(serve_loopback(loopback, Arc::new(fetcher))),
-        );
-        let engine_loop = EngineLoop {
-            socket: settings.engine,
-            me,
-            pictures: pictures.clone(),
-            member: member.clone(),
-            ledger: ledger.clone(),
-            state: engine_sender,
-            orders: orders_receiver,
-            standing: member.standing(),
-        };
-        tasks.spawn("engine", endless(engine_loop.run()));
-        let swept = images::sweep(Arc::clone(&blobs), pictures.clone());
-        tasks.spawn("image sweep", endless(swept));
-        let missing = Arc::new(Notify::new());
-        let upkeep = upkeep::run(pictures.clone(), me, Arc::clone(&missing));
-        tasks.spawn("upkeep", endless(upkeep));
-        tasks.spawn("sshd", endless(sshd.run()));
-        Ok(Self {
-            standing: member.standing(),
-            member,
-            me,
-            ledger,
-            mesh,
-            device: MeshDevice::default(),
-            rules: None,
-            paths,
-            pictures,
-            engine,
-            orders,
-            zone,
-            image_peers,
-            upstreams,
-            blobs,
-            inbox,
-            socket: socket.to_owned(),
-            tasks,
-            front,
-            has_resolver: false,
-            missing,
-            is_outside: false,
-            peers_until: None,
-        })
-    }
-
     /// Receives, decides, acts, until stopped.
     async fn serve(
         mut self,
@@ -440,42 +333,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts what listens on the mesh device's addresses, which exist from now on.
-    async fn start_on_mesh(&mut self, picture: &Picture) {
-        let Some(own) = picture.view.nodes.get(&self.me) else {
-            return;
-        };
-        let plan = &picture.view.cluster.plan;
-        let sources = [plan.mesh, plan.containers].map(IpNet::V4).to_vec();
-        let config = ResolverConfig {
-            listen: SocketAddr::from((plan.dns, ports::DNS)),
-            sources,
-            upstreams: self.upstreams.subscribe(),
-        };
-        let here = |port| TcpListener::bind((own.address, port));
-        let started = tokio::try_join!(
-            async { Ok(Resolver::start(config, self.zone.subscribe()).await) },
-            here(ports::IMAGES),
-            here(ports::SESSIONS),
-        );
-        match started {
-            Ok((Ok(resolver), listener, sessions)) => {
-                self.tasks.spawn("names", endless(resolver.run()));
-                let blobs = Arc::clone(&self.blobs);
-                self.tasks.spawn(
-                    "images for peers",
-                    endless(serve_peers(listener, blobs, None)),
-                );
-                let serve = Sessions::new(self.member.clone()).serve(sessions);
-                self.tasks.spawn("sessions", endless(serve));
-                self.has_resolver = true;
-                info!(address = %own.address, "on the mesh");
-            }
-            Ok((Err(error), _, _)) => warn!(%error, "names are not answered"),
-            Err(error) => warn!(%error, "images and sessions are not served"),
-        }
-    }
-
     /// Looks at the paths, and tells names and reports when that makes a difference.
     fn look(&mut self) {
         let picture = self.pictures.borrow().clone();
@@ -509,117 +366,6 @@ impl Agent {
             is_news
         });
     }
-
-    fn answer(&mut self, question: Question) {
-        match question {
-            Question::Status(reply) => {
-                let _ = reply.send(self.status());
-            }
-            Question::Why { from, to, reply } => {
-                let picture = self.pictures.borrow();
-                let is_ours = from == self.me;
-                let reported = picture.facts.get(&from);
-                let answer = PathAnswer {
-                    story: is_ours.then(|| self.mesh.story(to)).flatten(),
-                    reported: reported.and_then(|facts| facts.paths.get(&to)).cloned(),
-                };
-                let _ = reply.send(answer);
-            }
-            Question::Image(name, reply) => {
-                let (engine, blobs) = (self.member.settings().engine, Arc::clone(&self.blobs));
-                // An image may take minutes; the loop goes on meanwhile.
-                self.tasks.spawn("image import", async move {
-                    let _ = reply.send(images::prepare(&engine, &blobs, &name).await);
-                    Ok::<(), Infallible>(())
-                });
-            }
-            Question::Swarm(reply) => {
-                let _ = reply.send(swarm_status(&self.engine.borrow()));
-            }
-            Question::Order(order) => {
-                // Full: whoever waits for the reply is told by its end.
-                drop(self.orders.try_send(order));
-            }
-        }
-    }
-
-    fn status(&self) -> bastide_api::status::Status {
-        let picture = self.pictures.borrow();
-        let engine = self.engine.borrow();
-        let mut facts = (*picture.facts).clone();
-        let own = facts.entry(self.me).or_default();
-        own.tasks.clone_from(&engine.tasks);
-        own.swarm_node.clone_from(&engine.member);
-        own.troubles.clone_from(&engine.troubles);
-        own.troubles
-            .extend(skew::trouble(self.member.clock().skew()));
-        let (wishes, _) = bastide_cluster::core::service::wishes(&picture.view);
-        let wanted = wishes
-            .into_iter()
-            .map(|wish| ((wish.stack, wish.service), wish.spec.replicas))
-            .collect();
-        picture::status(&picture::Sources {
-            me: self.me,
-            view: &picture.view,
-            facts: &facts,
-            paths: &self.paths.borrow(),
-            events: &self.mesh.events(),
-            wanted: &wanted,
-            controller: picture.connected,
-            refused: picture.refused.as_deref(),
-            departed: picture.departed.as_deref(),
-            standing: *self.standing.borrow(),
-        })
-    }
-}
-
-/// Starts the mesh, with its device written down before it is made.
-async fn start_mesh(
-    state: &StateDir,
-    member: &Member,
-    ledger: &Ledger,
-) -> Result<Mesh, AgentError> {
-    let answer = member.answer();
-    let plan = &answer.cluster.plan;
-    ledger.record(Change::Interface {
-        name: INTERFACE.to_owned(),
-    })?;
-    Mesh::start(MeshConfig {
-        interface: INTERFACE.to_owned(),
-        port: ports::MESH,
-        private_key: state.wireguard(fresh_key)?,
-        discovery_key: state.discovery(fresh_key)?,
-        node: member.node(),
-        mtu: plan.mtu,
-        state: state.mesh(),
-        public: member.settings().public,
-        exclude: vec![
-            plan.mesh,
-            plan.containers,
-            plan.swarm_pool,
-            plan.swarm_gateway,
-        ],
-    })
-    .await
-    .map_err(AgentError::Mesh)
-}
-
-fn swarm_status(engine: &EngineState) -> SwarmStatus {
-    let managed = engine.managed.clone().unwrap_or_default();
-    SwarmStatus {
-        member: engine.member.clone(),
-        manager: engine.managed.is_some(),
-        ready: u32::try_from(managed.ready.len()).unwrap_or(u32::MAX),
-        services: managed
-            .services
-            .into_iter()
-            .map(|(name, (running, wanted))| SwarmServiceStatus {
-                name,
-                running,
-                wanted,
-            })
-            .collect(),
-    }
 }
 
 /// Ends tasks: within that time those that watch for it, then the others.
@@ -628,12 +374,6 @@ async fn end(tasks: TaskGroup, within: Duration) {
     if error.is_some() || !aborted.is_empty() {
         debug!(?error, ?aborted, "tasks ended");
     }
-}
-
-/// A task that ends only when it is dropped.
-async fn endless(task: impl Future<Output = ()>) -> Result<(), Infallible> {
-    task.await;
-    Ok(())
 }
 
 fn spec(peer: desired::Peer) -> PeerSpec {
