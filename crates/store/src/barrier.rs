@@ -6,12 +6,12 @@
 //! key: HKDF-SHA256(epoch key, info = "bastide table" | table): the 2^32 limit counts per table
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::{hkdf, hmac, rand};
-use bastide_api::{ClusterId, Revision, Secret, UnixTime};
+use aws_lc_rs::rand;
+use bastide_api::{ClusterId, Secret};
 use bastide_linux::clock::wall;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
@@ -22,17 +22,17 @@ use crate::seal::{Seal, SealError, Sharing};
 pub(crate) mod aead;
 mod keyring;
 mod ring;
+mod snapshot;
+mod unsealed;
 
 pub(crate) use keyring::StoredKeyring;
-use ring::Ring;
+pub use snapshot::{OpenSnapshot, PlainEntry};
+pub use unsealed::{EpochStatus, Unsealed};
 
 /// How many values are noted as sealed ahead of those that were.
 const NOTE_AHEAD: u64 = 1 << 20;
 /// Most seals of a store.
 const SEALS_MAX: usize = 16;
-
-const SUITE: u8 = 1;
-const HEADER_BYTES: usize = 5;
 
 /// Why the barrier did not open.
 #[derive(Debug, thiserror::Error)]
@@ -109,18 +109,6 @@ pub struct SealedBy {
     pub sharing: Option<Sharing>,
     /// Other seals, by their names, in order.
     pub others: Vec<String>,
-}
-
-/// What is told of the epoch that values are sealed under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EpochStatus {
-    /// Which.
-    pub epoch: u32,
-    /// Since when; `UnixTime::EPOCH`: since a time that was not noted.
-    pub installed: UnixTime,
-    /// How many values it has sealed; never fewer than there were, and after a crash up to a million
-    /// more.
-    pub sealed: u64,
 }
 
 /// A store's barrier: made once, opened at each start.
@@ -427,190 +415,6 @@ fn damaged(key: &Key) -> BarrierError {
     BarrierError::Damaged {
         table: key.table().0,
         key_bytes: key.rest().len(),
-    }
-}
-
-/// The open barrier: who holds it can read and write values. Only [`Barrier`] makes one.
-pub struct Unsealed {
-    cluster: ClusterId,
-    /// Kept because a further epoch is sealed under it. Who can read this memory has the keys that it
-    /// seals anyway.
-    root: Box<Zeroizing<[u8; 32]>>,
-    ring: Ring,
-    index: Secret<[u8; 32]>,
-    /// How many values the epoch had sealed when the barrier was opened.
-    began: AtomicU64,
-    /// How many are noted in the store.
-    bound: AtomicU64,
-    /// Held while keyring or count are written.
-    turning: Mutex<()>,
-}
-
-impl Unsealed {
-    fn new(cluster: ClusterId, root: &[u8; 32], keyring: &StoredKeyring, sealed: u64) -> Self {
-        // In place: a key that is moved leaves a copy where it was.
-        let mut kept = Box::new(Zeroizing::new([0; 32]));
-        kept.copy_from_slice(root);
-        Self {
-            cluster,
-            root: kept,
-            ring: keyring.ring(sealed),
-            index: Secret::new(keyring.index),
-            began: AtomicU64::new(sealed),
-            bound: AtomicU64::new(sealed),
-            turning: Mutex::new(()),
-        }
-    }
-
-    /// Returns which cluster the store belongs to.
-    pub fn cluster(&self) -> ClusterId {
-        self.cluster
-    }
-
-    /// Returns the epoch that values are sealed under now.
-    pub fn epoch(&self) -> u32 {
-        self.ring.active()
-    }
-
-    /// Returns what is known of that epoch.
-    pub fn epoch_status(&self) -> EpochStatus {
-        let epoch = self.ring.active();
-        EpochStatus {
-            epoch,
-            installed: self.ring.installed(epoch),
-            sealed: self.ring.sealed(),
-        }
-    }
-
-    /// Returns HMAC-SHA256 of `text` under a key of this store and of `purpose`; the same for the
-    /// store's whole life. Under it stand tokens and whatever else must be found but not read.
-    pub fn digest(&self, purpose: &str, text: &[u8]) -> [u8; 32] {
-        let key = self.secret_for(purpose);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-        let tag = hmac::sign(&key, text);
-        tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
-    }
-
-    /// Returns the key of this store for `purpose`.
-    pub fn secret_for(&self, purpose: &str) -> Secret<[u8; 32]> {
-        derive(
-            self.index.expose(),
-            &[b"bastide index ", purpose.as_bytes()],
-        )
-    }
-
-    fn associated(&self, epoch: u32, key: &Key) -> Vec<u8> {
-        let mut data = b"bastide value 1".to_vec();
-        data.extend_from_slice(self.cluster.as_bytes());
-        data.extend_from_slice(&epoch.to_be_bytes());
-        data.push(SUITE);
-        data.extend_from_slice(key.as_bytes());
-        data
-    }
-
-    /// Seals a value for the place `key`.
-    pub fn seal(&self, key: &Key, plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(HEADER_BYTES + 12 + plain.len() + 16);
-        let (epoch, with) = self.ring.to_seal(key.table().0);
-        sealed.extend_from_slice(&epoch.to_be_bytes());
-        sealed.push(SUITE);
-        aead::seal_into(with, &self.associated(epoch, key), plain, &mut sealed);
-        sealed
-    }
-
-    /// Opens a value that was sealed for the place `key`.
-    pub fn open(&self, key: &Key, sealed: &[u8]) -> Result<Secret<Vec<u8>>, BarrierError> {
-        let (header, body) = sealed
-            .split_first_chunk::<HEADER_BYTES>()
-            .ok_or_else(|| damaged(key))?;
-        let [a, b, c, d, suite] = *header;
-        let epoch = u32::from_be_bytes([a, b, c, d]);
-        let with = self
-            .ring
-            .key(epoch, key.table().0)
-            .filter(|_| suite == SUITE)
-            .ok_or_else(|| damaged(key))?;
-        aead::open_with(with, &self.associated(epoch, key), body)
-            .map(Secret::new)
-            .ok_or_else(|| damaged(key))
-    }
-
-    /// Seals the values of a batch that was decided in plain.
-    pub fn seal_batch(&self, mut batch: Batch) -> Batch {
-        for op in &mut batch.ops {
-            if let Op::Put(key, value) = op {
-                let sealed = self.seal(key, value);
-                value.zeroize();
-                *value = sealed;
-            }
-        }
-        batch
-    }
-}
-
-fn derive(key: &[u8; 32], info: &[&[u8]]) -> Secret<[u8; 32]> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    derive_to(key, info, &mut bytes);
-    Secret::new(*bytes)
-}
-
-fn derive_to(key: &[u8; 32], info: &[&[u8]], to: &mut [u8; 32]) {
-    let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(key);
-    derived
-        .expand(info, hkdf::HKDF_SHA256)
-        .and_then(|okm| okm.fill(to))
-        .expect("HKDF-SHA256 gives 32 bytes");
-}
-
-/// A key and its plain value.
-pub type PlainEntry = (Key, Secret<Vec<u8>>);
-
-/// A snapshot seen through the open barrier.
-pub struct OpenSnapshot {
-    snapshot: Box<dyn Snapshot>,
-    barrier: Arc<Unsealed>,
-}
-
-impl OpenSnapshot {
-    /// Looks at `snapshot` through `barrier`.
-    pub fn new(snapshot: Box<dyn Snapshot>, barrier: Arc<Unsealed>) -> Self {
-        Self { snapshot, barrier }
-    }
-
-    /// Returns the barrier.
-    pub fn barrier(&self) -> &Arc<Unsealed> {
-        &self.barrier
-    }
-
-    /// Returns the revision that this is the state after.
-    pub fn revision(&self) -> Revision {
-        self.snapshot.revision()
-    }
-
-    /// Returns a key's plain value.
-    pub fn get(&self, key: &Key) -> Result<Option<Secret<Vec<u8>>>, BarrierError> {
-        let sealed = self.snapshot.get(key)?;
-        sealed
-            .map(|sealed| self.barrier.open(key, &sealed))
-            .transpose()
-    }
-
-    /// Returns the first `limit` keys of a range and their plain values, in order.
-    pub fn range(&self, range: &KeyRange, limit: usize) -> Result<Vec<PlainEntry>, BarrierError> {
-        self.snapshot
-            .range(range, limit)?
-            .into_iter()
-            .map(|(key, sealed)| {
-                let plain = self.barrier.open(&key, &sealed)?;
-                Ok((key, plain))
-            })
-            .collect()
-    }
-
-    /// Returns the first `limit` keys of a range, in order, without opening their values.
-    pub fn keys(&self, range: &KeyRange, limit: usize) -> Result<Vec<Key>, BarrierError> {
-        let found = self.snapshot.range(range, limit)?;
-        Ok(found.into_iter().map(|(key, _)| key).collect())
     }
 }
 

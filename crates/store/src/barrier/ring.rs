@@ -8,7 +8,8 @@ use aws_lc_rs::aead::LessSafeKey;
 use bastide_api::UnixTime;
 use zeroize::Zeroizing;
 
-use super::{aead, derive_to};
+use super::aead;
+use super::unsealed::derive_to;
 
 /// Highest epoch: 65,535. One a day lasts for 179 years.
 pub(super) const EPOCH_MAX: u32 = SHELF * SHELF - 1;

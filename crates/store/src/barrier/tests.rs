@@ -1,3 +1,6 @@
+use bastide_api::UnixTime;
+
+use super::unsealed::derive_to;
 use super::*;
 use crate::redb::RedbStore;
 use crate::seal::{DevSeal, KeyFileSeal, Sharing};
