@@ -10,110 +10,29 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bastide_linux::cgroup::{GroupError, Hierarchies};
-use bastide_linux::namespace::{self, Kind, Namespace, NamespaceError};
-use bastide_linux::netlink::{Link, NetlinkError, Socket};
-use bastide_linux::nft::{self, NftError};
-use bastide_linux::spawn::{Child, Command, Signal, SpawnError, Stdio};
+use bastide_linux::cgroup::Hierarchies;
+use bastide_linux::namespace::{self, Kind, Namespace};
+use bastide_linux::netlink::{Link, Socket};
+use bastide_linux::nft;
+use bastide_linux::spawn::{Child, Command, Signal, Stdio};
 
+use self::owner::Owner;
 use super::GROUP_PREFIX;
-use super::capture::{Capture, CaptureError};
+use super::capture::Capture;
 use super::control::{Answer, Connection, Request, Status};
 use super::process::{Output, Process, lock};
-use super::state::{Removed, State, StateError};
-use super::supervisor::{CONTROL_FD, FILE_FD, LIFE_FD, LOCK_FD, READY_FD};
+use super::state::{Removed, State};
 use crate::core::fault::{self, Fault};
-use crate::core::file::ParseError;
 use crate::core::plan::{Plan, Role};
 use crate::core::tally::Filters;
 
+mod error;
+mod owner;
+
+pub use error::LabError;
+
 /// How long a supervisor may take to end once it was told to.
 const END_WAIT: Duration = Duration::from_secs(20);
-
-/// Why something could not be done with a lab.
-#[derive(Debug, thiserror::Error)]
-pub enum LabError {
-    /// Its folder could not be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Its supervisor could not be started.
-    #[error("could not start the lab's supervisor")]
-    Start(#[source] SpawnError),
-    /// It did not come up.
-    #[error("lab `{lab}` did not come up: {why}")]
-    Up {
-        /// The lab.
-        lab: String,
-        /// What its supervisor said.
-        why: String,
-    },
-    /// It is not up.
-    #[error("lab `{lab}` is not up")]
-    NotUp {
-        /// The lab.
-        lab: String,
-        /// Why it could not be reached.
-        #[source]
-        source: io::Error,
-    },
-    /// The lab's own file could not be read.
-    #[error("could not read the file of the running lab")]
-    File(#[source] ParseError),
-    /// Its supervisor refused.
-    #[error("{why}")]
-    Refused {
-        /// Why.
-        why: String,
-    },
-    /// No node has this name.
-    #[error("no node is called `{node}`")]
-    NoNode {
-        /// The name.
-        node: String,
-    },
-    /// A process could not be started in a node.
-    #[error("could not run a command in node `{node}`")]
-    Spawn {
-        /// The node.
-        node: String,
-        /// Why.
-        #[source]
-        source: SpawnError,
-    },
-    /// A process could not be waited for, or its output not be read.
-    #[error("could not follow a command in node `{node}`")]
-    Follow {
-        /// The node.
-        node: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A control group could not be joined.
-    #[error(transparent)]
-    Group(#[from] GroupError),
-    /// A namespace could not be entered.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// A node's network could not be looked at.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// A fault could not be set or looked at.
-    #[error(transparent)]
-    Fault(#[from] NftError),
-    /// A capture could not begin.
-    #[error(transparent)]
-    Capture(#[from] CaptureError),
-    /// Something else failed.
-    #[error("could not {operation}")]
-    System {
-        /// What.
-        operation: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// How a lab is brought up.
 #[derive(Debug, Clone)]
@@ -147,19 +66,13 @@ pub struct Lab {
     removed_before: Vec<Removed>,
 }
 
-#[derive(Debug)]
-struct Owner {
-    supervisor: Child,
-    life: Connection,
-}
-
 impl Lab {
     /// Brings `plan` up, and returns when its network stands and its hosts run.
     pub fn up(plan: Plan, options: &Options) -> Result<Self, LabError> {
         let (mut state, removed_before) = State::take(&options.state_root, plan.name())?;
         let group = format!("{GROUP_PREFIX}{}-{}", plan.name(), random_word()?);
         state.record(&group, plan.text())?;
-        match start(&plan, options, &state, &group) {
+        match Owner::start(&plan, options, &state, &group) {
             Ok((owner, control)) => Ok(Self {
                 plan,
                 folder: state.folder().to_owned(),
@@ -213,7 +126,7 @@ impl Lab {
 
     /// Returns the supervisor's process id, if this handle brought the lab up.
     pub fn supervisor_pid(&self) -> Option<u32> {
-        self.owner.as_ref().map(|owner| owner.supervisor.pid())
+        self.owner.as_ref().map(Owner::supervisor_pid)
     }
 
     /// Returns the name of the lab's control group, below the root of each hierarchy.
@@ -386,11 +299,10 @@ impl Lab {
 
     /// Lets the lab live on when this handle is dropped and when this process ends.
     pub fn keep(mut self) -> Result<(), LabError> {
-        if let Some(mut owner) = self.owner.take() {
+        if let Some(owner) = self.owner.take() {
             let operation = "tell the supervisor to live on";
             owner
-                .life
-                .send(&Request::Keep, &[])
+                .let_live()
                 .map_err(|source| LabError::System { operation, source })?;
         }
         Ok(())
@@ -416,17 +328,8 @@ impl Lab {
                 let _ = child.wait();
             }
         }
-        if let Some(Owner {
-            mut supervisor,
-            life,
-        }) = self.owner.take()
-        {
-            // A second way to say it, should the control socket have failed.
-            drop(life);
-            if !matches!(supervisor.wait_for(END_WAIT), Ok(Some(_))) {
-                let _ = supervisor.signal(Signal::KILL);
-                let _ = supervisor.wait_for(END_WAIT);
-            }
+        if let Some(owner) = self.owner.take() {
+            owner.end();
         } else {
             // The supervisor is another's child: its end shows as the end of the connection.
             self.control
@@ -533,63 +436,6 @@ impl Drop for Lab {
             tracing::warn!(%error, "lab could not be taken down whole");
         }
     }
-}
-
-fn start(
-    plan: &Plan,
-    options: &Options,
-    state: &State,
-    group: &str,
-) -> Result<(Owner, Connection), LabError> {
-    let system = |operation| move |source| LabError::System { operation, source };
-    let listener = state.listen()?;
-    let (mut ready, ready_write) = io::pipe().map_err(system("make a pipe"))?;
-    let (file, file_write) = io::pipe().map_err(system("make a pipe"))?;
-    let (life, life_theirs) = UnixStream::pair().map_err(system("make a socket"))?;
-    let mut command = Command::new(&options.program);
-    command
-        .args(&options.before)
-        .args(["supervisor", group])
-        .arg(&options.program)
-        .args(&options.before)
-        .stdin(Stdio::Null)
-        .stdout(Stdio::Null)
-        .stderr(Stdio::Null)
-        .descriptor(FILE_FD, file)
-        .descriptor(READY_FD, ready_write)
-        .descriptor(LOCK_FD, state.lock_file()?)
-        .descriptor(CONTROL_FD, listener)
-        .descriptor(LIFE_FD, life_theirs)
-        .new_namespaces(&[Kind::Pid, Kind::Mount, Kind::Network])
-        .new_session();
-    let supervisor = command.spawn().map_err(LabError::Start)?;
-    let mut owner = Owner {
-        supervisor,
-        life: Connection::new(life),
-    };
-    let mut why = String::new();
-    let told = tell(file_write, plan.text()).and_then(|()| ready.read_to_string(&mut why));
-    if told.is_err() || why != "ok" {
-        let _ = owner.supervisor.signal(Signal::KILL);
-        let _ = owner.supervisor.wait();
-        let why = if why.is_empty() {
-            "its supervisor ended".to_owned()
-        } else {
-            why
-        };
-        return Err(LabError::Up {
-            lab: plan.name().to_string(),
-            why,
-        });
-    }
-    let control = UnixStream::connect(state.folder().join("control"))
-        .map_err(system("connect to the supervisor"))?;
-    Ok((owner, Connection::new(control)))
-}
-
-/// Writes `text` and closes the pipe, which tells the reader that it is whole.
-fn tell(mut pipe: io::PipeWriter, text: &str) -> io::Result<()> {
-    pipe.write_all(text.as_bytes())
 }
 
 fn random_word() -> Result<String, LabError> {
