@@ -122,7 +122,7 @@ async fn hvac_initialises_opens_and_seals_as_it_does_with_vault() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let at = house.listen(any, Security::Plain, Door::Api).await.unwrap();
     let mut command = tokio::process::Command::new(python);
-    command.arg("-c").arg(include_str!("hvac.py"));
+    command.arg("-c").arg(include_str!("seal/hvac.py"));
     let done = command.arg(format!("http://{at}")).output().await.unwrap();
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{errors}");
