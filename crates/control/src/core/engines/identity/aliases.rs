@@ -7,9 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::engine::{Call, Context};
 use crate::core::engines::identity::names::alias_name;
-use crate::core::engines::identity::stored::{
-    Alias, AliasId, Entity, EntityId, Group, GroupId, GroupKind, Metadata,
-};
+use crate::core::engines::identity::stored::{Alias, AliasId, Entity, Group, GroupKind, Metadata};
 use crate::core::engines::identity::{
     LIST_INFO_MAX, entities, groups, listed, metadata, register, shown,
 };
@@ -86,10 +84,7 @@ fn canonical(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<Entity
     let Some(id) = id else {
         return Ok(None);
     };
-    let found = match EntityId::parse(&id) {
-        Some(id) => register(ctx).entity(&id)?,
-        None => None,
-    };
+    let found = register(ctx).entity_by_id(&id)?;
     let entity = found.ok_or_else(|| Refusal::invalid("invalid entity ID in 'canonical_id'"))?;
     Ok(Some(entity))
 }
@@ -110,7 +105,7 @@ fn create(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal>
     }
     let mut entity = match canonical(ctx, call)? {
         Some(entity) => entity,
-        None => entities::new(ctx, None)?,
+        None => entities::new(ctx, None),
     };
     free(&entity, &accessor)?;
     let alias = new(ctx, call, accessor, name)?;
@@ -295,10 +290,7 @@ fn write_of_group(
     let target = match text(call, "canonical_id")? {
         None => None,
         Some(id) => {
-            let found = match GroupId::parse(&id) {
-                Some(id) => register(ctx).group(&id)?,
-                None => None,
-            };
+            let found = register(ctx).group_by_id(&id)?;
             let group = found
                 .ok_or_else(|| Refusal::invalid("invalid group ID given in 'canonical_id'"))?;
             if group.kind != GroupKind::External {
@@ -347,7 +339,7 @@ fn write_of_group(
             old
         }
         (None, Some(target)) => target,
-        (None, None) => groups::new(ctx, GroupKind::External, None)?,
+        (None, None) => groups::new(ctx, GroupKind::External, None),
     };
     let answer = told(&alias, &group.id);
     group.alias = Some(alias);

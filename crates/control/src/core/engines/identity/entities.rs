@@ -1,5 +1,6 @@
 //! `identity/entity`: people, by id and by name.
 
+use bastide_api::UnixTime;
 use serde_json::{Map, Value, json};
 
 use crate::core::engine::{Call, Context};
@@ -8,6 +9,7 @@ use crate::core::engines::identity::stored::{Entity, EntityId, Metadata};
 use crate::core::engines::identity::{
     LIST_INFO_MAX, listed, merge, metadata, policies, register, shown,
 };
+use crate::core::entropy::Entropy;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
@@ -35,18 +37,12 @@ pub(super) fn decide(
         (List, ["id"]) => list(ctx, Listed::Ids),
         (List, ["name"]) => list(ctx, Listed::Names),
         (Read, ["id", id]) => {
-            let found = match EntityId::parse(id) {
-                Some(id) => register(ctx).entity(&id)?,
-                None => None,
-            };
+            let found = register(ctx).entity_by_id(id)?;
             read(ctx, found)
         }
         (Update, ["id", id]) => update(ctx, call, id),
         (Delete, ["id", id]) => {
-            let found = match EntityId::parse(id) {
-                Some(id) => register(ctx).entity(&id)?,
-                None => None,
-            };
+            let found = register(ctx).entity_by_id(id)?;
             delete(ctx, found)
         }
         (_, ["name", name @ ..]) if !name.is_empty() => {
@@ -91,10 +87,7 @@ fn by_name(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Ans
 }
 
 fn update(ctx: &mut Context<'_, '_>, call: &Call<'_>, id: &str) -> Result<Answer, Refusal> {
-    let found = match EntityId::parse(id) {
-        Some(id) => register(ctx).entity(&id)?,
-        None => None,
-    };
+    let found = register(ctx).entity_by_id(id)?;
     let entity = found.ok_or_else(|| Refusal::invalid("entity not found from id"))?;
     change(ctx, call, entity, true)
 }
@@ -104,7 +97,7 @@ fn create(
     call: &Call<'_>,
     name: Option<Name>,
 ) -> Result<Answer, Refusal> {
-    let mut entity = new(ctx, name)?;
+    let mut entity = new(ctx, name);
     fill(call, &mut entity)?;
     register(ctx).put_entity(&entity)?;
     Ok(Answer::json(json!({
@@ -115,26 +108,16 @@ fn create(
 }
 
 /// Makes an entity, which is not written yet.
-pub(super) fn new(ctx: &mut Context<'_, '_>, name: Option<Name>) -> Result<Entity, Refusal> {
+pub(super) fn new(ctx: &mut Context<'_, '_>, name: Option<Name>) -> Entity {
     let now = ctx.now();
     fresh(ctx.entropy(), now, name)
 }
 
 /// Makes an entity of a time; it has a name of its own if none is given.
-pub(super) fn fresh(
-    entropy: &mut crate::core::entropy::Entropy,
-    now: bastide_api::UnixTime,
-    name: Option<Name>,
-) -> Result<Entity, Refusal> {
+pub(super) fn fresh(entropy: &mut Entropy, now: UnixTime, name: Option<Name>) -> Entity {
     let id = EntityId::draw(entropy);
-    let name = match name {
-        Some(name) => name,
-        None => {
-            let tail = data_encoding::HEXLOWER.encode(&entropy.bytes::<6>());
-            Name::parse("entity", &format!("entity_{tail}"))?
-        }
-    };
-    Ok(Entity {
+    let name = name.unwrap_or_else(|| Name::draw("entity", entropy));
+    Entity {
         id,
         name,
         metadata: Metadata::new(),
@@ -145,7 +128,7 @@ pub(super) fn fresh(
         merged: Vec::new(),
         created: now,
         updated: now,
-    })
+    }
 }
 
 fn fill(call: &Call<'_>, entity: &mut Entity) -> Result<(), Refusal> {

@@ -35,11 +35,11 @@ pub(super) fn decide(
         (List, ["name"]) => list(ctx, false),
         (Update, ["id", id]) => by_id(ctx, call, id),
         (Read, ["id", id]) => {
-            let found = found(ctx, id)?;
+            let found = register(ctx).group_by_id(id)?;
             read(ctx, found)
         }
         (Delete, ["id", id]) => {
-            let found = found(ctx, id)?;
+            let found = register(ctx).group_by_id(id)?;
             delete(ctx, found)
         }
         (_, ["name", name @ ..]) if !name.is_empty() => {
@@ -62,13 +62,6 @@ pub(super) fn decide(
     }
 }
 
-fn found(ctx: &mut Context<'_, '_>, id: &str) -> Result<Option<Group>, Refusal> {
-    match GroupId::parse(id) {
-        Some(id) => register(ctx).group(&id),
-        None => Ok(None),
-    }
-}
-
 fn read(ctx: &mut Context<'_, '_>, found: Option<Group>) -> Result<Answer, Refusal> {
     let group = found.ok_or(Refusal::Absent)?;
     let mounts = ctx.draft.mounts()?;
@@ -83,7 +76,8 @@ fn delete(ctx: &mut Context<'_, '_>, found: Option<Group>) -> Result<Answer, Ref
 }
 
 fn by_id(ctx: &mut Context<'_, '_>, call: &Call<'_>, id: &str) -> Result<Answer, Refusal> {
-    let group = found(ctx, id)?.ok_or_else(|| Refusal::invalid("invalid group ID"))?;
+    let found = register(ctx).group_by_id(id)?;
+    let group = found.ok_or_else(|| Refusal::invalid("invalid group ID"))?;
     let name = call.fields().text("name")?.filter(|it| !it.is_empty());
     let name = name.map(|name| Name::parse("group", &name)).transpose()?;
     write(ctx, call, Some(group), name)
@@ -97,20 +91,10 @@ fn by_name(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Ans
 }
 
 /// Makes a group of a kind, which is not written yet; it has a name of its own if none is given.
-pub(super) fn new(
-    ctx: &mut Context<'_, '_>,
-    kind: GroupKind,
-    name: Option<Name>,
-) -> Result<Group, Refusal> {
+pub(super) fn new(ctx: &mut Context<'_, '_>, kind: GroupKind, name: Option<Name>) -> Group {
     let now = ctx.now();
-    let name = match name {
-        Some(name) => name,
-        None => {
-            let tail = data_encoding::HEXLOWER.encode(&ctx.entropy().bytes::<6>());
-            Name::parse("group", &format!("group_{tail}"))?
-        }
-    };
-    Ok(Group {
+    let name = name.unwrap_or_else(|| Name::draw("group", ctx.entropy()));
+    Group {
         id: GroupId::draw(ctx.entropy()),
         name,
         kind,
@@ -123,7 +107,7 @@ pub(super) fn new(
         index: 0,
         created: now,
         updated: now,
-    })
+    }
 }
 
 fn kind(call: &Call<'_>) -> Result<Option<GroupKind>, Refusal> {
@@ -151,7 +135,7 @@ fn write(
             }
             group
         }
-        None => new(ctx, asked.unwrap_or(GroupKind::Internal), name.clone())?,
+        None => new(ctx, asked.unwrap_or(GroupKind::Internal), name.clone()),
     };
     if let Some(name) = name {
         let taken = register(ctx).group_named(name.as_str())?;
@@ -199,10 +183,7 @@ fn entities(register: &mut Register<'_, '_>, ids: &[String]) -> Result<Vec<Entit
     }
     let mut found = Vec::with_capacity(ids.len());
     for id in ids.iter().filter(|id| !id.is_empty()) {
-        let entity = match EntityId::parse(id) {
-            Some(id) => register.entity(&id)?,
-            None => None,
-        };
+        let entity = register.entity_by_id(id)?;
         let entity = entity.ok_or_else(|| Refusal::invalid(format!("invalid entity ID {id:?}")))?;
         found.push(entity.id);
     }
@@ -225,10 +206,7 @@ fn members(
     let above = register.closure(&group.parents)?;
     let mut found = Vec::with_capacity(ids.len());
     for id in ids.iter().filter(|id| !id.is_empty()) {
-        let member = match GroupId::parse(id) {
-            Some(id) => register.group(&id)?,
-            None => None,
-        };
+        let member = register.group_by_id(id)?;
         let member = member.ok_or_else(|| Refusal::invalid(format!("invalid group ID {id:?}")))?;
         let is_above = above.iter().any(|it| it.id == member.id);
         if member.id == group.id || is_above {

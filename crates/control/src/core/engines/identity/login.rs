@@ -26,7 +26,7 @@ pub(super) fn entity_of(
     let mut entity = match register.entity_by(&mount.accessor, &name)? {
         Some(entity) if entity.disabled => return Ok(entity),
         Some(entity) => entity,
-        None => entities::fresh(register.draft.entropy(), now, None)?,
+        None => entities::fresh(register.draft.entropy(), now, None),
     };
     let known = entity
         .aliases

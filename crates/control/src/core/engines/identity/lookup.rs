@@ -2,7 +2,7 @@
 
 use crate::core::engine::{Call, Context};
 use crate::core::engines::identity::names::alias_name;
-use crate::core::engines::identity::stored::{AliasId, EntityId, GroupId};
+use crate::core::engines::identity::stored::AliasId;
 use crate::core::engines::identity::{register, shown};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
@@ -49,10 +49,7 @@ pub(super) fn entity(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answe
     let mut register = register(ctx);
     let found = match by {
         By::Name(name) => register.entity_named(&name)?,
-        By::Id(id) => match EntityId::parse(&id) {
-            Some(id) => register.entity(&id)?,
-            None => None,
-        },
+        By::Id(id) => register.entity_by_id(&id)?,
         By::Alias(id) => match AliasId::parse(&id) {
             Some(id) => register.entity_of_alias(&id)?,
             None => None,
@@ -70,10 +67,7 @@ pub(super) fn group(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
     let mut register = register(ctx);
     let found = match by {
         By::Name(name) => register.group_named(&name)?,
-        By::Id(id) => match GroupId::parse(&id) {
-            Some(id) => register.group(&id)?,
-            None => None,
-        },
+        By::Id(id) => register.group_by_id(&id)?,
         By::Alias(id) => match AliasId::parse(&id) {
             Some(id) => register.group_of_alias(&id)?,
             None => None,

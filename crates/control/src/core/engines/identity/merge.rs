@@ -2,7 +2,7 @@
 
 use crate::core::engine::{Call, Context};
 use crate::core::engines::identity::register;
-use crate::core::engines::identity::stored::{AliasId, Entity, EntityId};
+use crate::core::engines::identity::stored::{AliasId, Entity};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 
@@ -35,17 +35,11 @@ pub(super) fn merge(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
         .filter_map(|id| AliasId::parse(id))
         .collect();
     let now = ctx.now();
-    let found = match EntityId::parse(&to) {
-        Some(id) => register(ctx).entity(&id)?,
-        None => None,
-    };
+    let found = register(ctx).entity_by_id(&to)?;
     let mut to = found.ok_or_else(|| Refusal::invalid("entity id to merge to is invalid"))?;
     let several = 1 < from.len();
     for id in &from {
-        let found = match EntityId::parse(id) {
-            Some(id) => register(ctx).entity(&id)?,
-            None => None,
-        };
+        let found = register(ctx).entity_by_id(id)?;
         let from = found.ok_or_else(|| Refusal::invalid("entity id to merge from is invalid"))?;
         if from.id == to.id {
             return Err(Refusal::invalid(

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Serialize};
 
+use crate::core::entropy::Entropy;
 use crate::core::refusal::Refusal;
 
 /// Longest name of an entity, a group or an alias, in bytes.
@@ -51,6 +53,12 @@ impl Name {
             return wrong("has no visible character");
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Draws a name for an entity or group that was given none.
+    pub fn draw(what: &str, entropy: &mut Entropy) -> Self {
+        let tail = HEXLOWER.encode(&entropy.bytes::<6>());
+        Self(format!("{what}_{tail}"))
     }
 
     /// Returns the name as it was written.

@@ -76,6 +76,14 @@ impl<'d, 's> Register<'d, 's> {
         self.load(&format!("entity/{id}"))
     }
 
+    /// Returns the entity whose id a text is, if it is one.
+    pub fn entity_by_id(&mut self, text: &str) -> Result<Option<Entity>, Refusal> {
+        match EntityId::parse(text) {
+            Some(id) => self.entity(&id),
+            None => Ok(None),
+        }
+    }
+
     /// Returns an entity; one that was merged into another is that other.
     pub fn entity_now(&mut self, id: &EntityId) -> Result<Option<Entity>, Refusal> {
         let mut id = id.clone();
@@ -180,6 +188,14 @@ impl<'d, 's> Register<'d, 's> {
     /// Returns a group.
     pub fn group(&mut self, id: &GroupId) -> Result<Option<Group>, Refusal> {
         self.load(&format!("group/{id}"))
+    }
+
+    /// Returns the group whose id a text is, if it is one.
+    pub fn group_by_id(&mut self, text: &str) -> Result<Option<Group>, Refusal> {
+        match GroupId::parse(text) {
+            Some(id) => self.group(&id),
+            None => Ok(None),
+        }
     }
 
     fn group_at(&mut self, at: &str) -> Result<Option<Group>, Refusal> {
