@@ -213,6 +213,15 @@ impl Answer {
         self.warnings.push(warning.into());
         self
     }
+
+    /// Adds a warning, if there is one.
+    #[must_use]
+    pub fn warned(self, warning: Option<impl Into<String>>) -> Self {
+        match warning {
+            Some(warning) => self.warn(warning),
+            None => self,
+        }
+    }
 }
 
 impl From<Reply> for Answer {

@@ -21,9 +21,11 @@ mod kind;
 mod material;
 mod named;
 mod sign;
+mod signatures;
 mod stored;
+mod texts;
 pub(crate) mod tools;
-mod use_keys;
+mod used;
 
 use serde_json::json;
 
@@ -37,6 +39,8 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
 
+/// What whoever names a key is told that is not there.
+const NOT_FOUND: &str = "encryption key not found";
 /// Longest name of a key, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 /// Most keys that one pass of time rotates.
@@ -416,11 +420,7 @@ impl Transit {
             ring.rotate_secs = secs;
         }
         named.save(ctx)?;
-        let answer = Answer::data(named.shown(ctx, &[])?);
-        Ok(match warning {
-            Some(warning) => answer.warn(warning),
-            None => answer,
-        })
+        Ok(Answer::data(named.shown(ctx, &[])?).warned(warning))
     }
 
     fn trim(

@@ -121,11 +121,7 @@ impl Pki {
         ] {
             shown.insert(name.to_owned(), value);
         }
-        let answer = Answer::data(shown);
-        Ok(match warning {
-            Some(warning) => answer.warn(warning),
-            None => answer,
-        })
+        Ok(Answer::data(shown).warned(warning))
     }
 
     /// Cleans one piece, if there is something to clean. Returns whether there is more.

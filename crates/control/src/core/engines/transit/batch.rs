@@ -4,6 +4,7 @@ use data_encoding::{BASE64, BASE64_MIME_PERMISSIVE};
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
+use super::kind::Kind;
 use crate::core::engine::Call;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Partial, Reply};
@@ -65,9 +66,9 @@ impl<'r> Items<'r> {
         })
     }
 
-    /// Refuses a batch of too many operations with a private RSA key.
-    pub(super) fn are_few(&self) -> Result<(), Refusal> {
-        if RSA_ITEMS_MAX < self.items.len() {
+    /// Refuses a batch of too many operations with a private key of a slow kind.
+    pub(super) fn fit(&self, kind: Kind) -> Result<(), Refusal> {
+        if kind.rsa_bits().is_some() && RSA_ITEMS_MAX < self.items.len() {
             return Err(Refusal::invalid(format!(
                 "a batch for an RSA key has at most {RSA_ITEMS_MAX} items"
             )));
