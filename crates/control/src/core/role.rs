@@ -1,17 +1,19 @@
-//! The `token_*` fields that every role of an auth method has, and what roles' names are like.
+//! Roles of auth methods: their names, where they are found, and the `token_*` fields that each has.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::cidrs;
+use crate::core::engine::Context;
 use crate::core::fields::Fields;
 use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
-use crate::core::reply::Login;
+use crate::core::reply::{Answer, Login};
 use crate::core::token_type::TokenType;
 use crate::core::tokens::{self, Token};
 
@@ -27,6 +29,31 @@ pub fn name(text: &str) -> Option<String> {
     let plain = |c: char| c.is_alphanumeric() || "-_.@+".contains(c);
     let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(plain);
     is_name.then_some(name)
+}
+
+/// Returns the one form of the name of a role that is to be written.
+pub fn name_to_write(text: &str) -> Result<String, Refusal> {
+    name(text).ok_or_else(|| Refusal::invalid("role name is not valid"))
+}
+
+/// Returns a role of those that a mount keeps below `folder`, such as `role/`. Names are not told
+/// apart by case.
+pub fn find<R: DeserializeOwned>(
+    ctx: &mut Context<'_, '_>,
+    folder: &str,
+    text: &str,
+) -> Result<Option<R>, Refusal> {
+    match name(text) {
+        Some(name) => ctx.load(&format!("{folder}{name}")),
+        None => Ok(None),
+    }
+}
+
+/// Deletes a role, if there is one of this name.
+pub fn delete(ctx: &mut Context<'_, '_>, folder: &str, text: &str) {
+    if let Some(name) = name(text) {
+        ctx.delete(&format!("{folder}{name}"));
+    }
 }
 
 /// Returns a duration in seconds, rounded up: what was given is never 0, which means *not set*.
@@ -174,8 +201,13 @@ impl TokenSettings {
         &self.policies
     }
 
-    /// Returns what to warn of, if a role asks for longer lives than its mount allows.
-    pub fn exceeds(&self, mount: &Mount) -> Option<&'static str> {
+    /// Returns the answer to whoever wrote a role: done, with a warning if it asks for longer lives than
+    /// its mount allows.
+    pub fn written(&self, mount: &Mount) -> Answer {
+        Answer::done().warned(self.exceeds(mount))
+    }
+
+    fn exceeds(&self, mount: &Mount) -> Option<&'static str> {
         let max = mount.ttl_max().as_secs();
         if max < self.max_ttl {
             return Some(

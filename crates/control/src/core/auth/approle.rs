@@ -69,7 +69,7 @@ impl Engine for AppRole {
         use Operation::{Delete, List, Update};
         match (call.operation, &call.segments()[..]) {
             (Update, ["login"]) => login(ctx, call),
-            (List, ["role"]) => Answer::keys(ctx.list("role/")?),
+            (List, ["role"]) => Answer::keys(ctx.list(role::FOLDER)?),
             (_, ["role", name]) => role::decide(ctx, call, name),
             (Update, ["tidy", "secret-id"]) => secret_id::tidy(ctx),
             (List, ["role", name, "secret-id"]) => {

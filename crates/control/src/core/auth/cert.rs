@@ -85,7 +85,7 @@ impl Engine for Cert {
                 })))
             }
             (Update, ["config"]) => configure(ctx, call),
-            (List, ["certs"]) => Answer::keys(ctx.list("cert/")?),
+            (List, ["certs"]) => Answer::keys(ctx.list(role::FOLDER)?),
             (Read, ["certs", name]) => {
                 let role = role::find(ctx, name)?.ok_or(Refusal::Absent)?;
                 Ok(Answer::data(role.shown()))

@@ -84,7 +84,7 @@ impl Engine for Jwt {
                 Ok(config.shown())
             }
             (Update, ["config"]) => configure(ctx, call),
-            (List, ["role"]) => Answer::keys(ctx.list("role/")?),
+            (List, ["role"]) => Answer::keys(ctx.list(role::FOLDER)?),
             (Read, ["role", name]) => {
                 let role = role::find(ctx, name)?.ok_or(Refusal::Absent)?;
                 Ok(Answer::data(role.shown()))

@@ -15,6 +15,9 @@ use crate::core::reply::Answer;
 use crate::core::request::Operation;
 use crate::core::role::{self, TokenSettings};
 
+/// Where roles are kept.
+pub(super) const FOLDER: &str = "role/";
+
 /// A role, as it is stored. Durations are in seconds; 0 is *without end*, as for counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Role {
@@ -97,7 +100,7 @@ impl Role {
 }
 
 pub(super) fn at(name: &str) -> String {
-    format!("role/{name}")
+    format!("{FOLDER}{name}")
 }
 
 /// A role id may hold anything, and is not to be read from keys: its digest stands there.
@@ -107,12 +110,9 @@ pub(super) fn at_id(ctx: &Context<'_, '_>, role_id: &str) -> String {
     format!("id/{}", HEXLOWER.encode(&digest))
 }
 
-/// Returns a role. Names are not told apart by case.
+/// Returns a role.
 pub(super) fn find(ctx: &mut Context<'_, '_>, name: &str) -> Result<Option<Role>, Refusal> {
-    let Some(name) = role::name(name) else {
-        return Ok(None);
-    };
-    ctx.load(&at(&name))
+    role::find(ctx, FOLDER, name)
 }
 
 pub(super) fn existing(ctx: &mut Context<'_, '_>, name: &str) -> Result<Role, Refusal> {
@@ -175,7 +175,7 @@ pub(super) fn decide(
 
 fn write(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answer, Refusal> {
     let fields = call.fields();
-    let folded = role::name(name).ok_or_else(|| Refusal::invalid("role name is not valid"))?;
+    let folded = role::name_to_write(name)?;
     let old = find(ctx, name)?;
     let is_local = fields.flag("local_secret_ids")?;
     let mut role = match old {
@@ -212,11 +212,7 @@ fn write(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         None => {}
     }
     ctx.save(&at(&role.name), &role)?;
-    let answer = Answer::done();
-    Ok(match role.token.exceeds(&ctx.mount) {
-        Some(warning) => answer.warn(warning),
-        None => answer,
-    })
+    Ok(role.token.written(&ctx.mount))
 }
 
 /// Paths below a role that stand for one field, and the field; the first name is the one shown.

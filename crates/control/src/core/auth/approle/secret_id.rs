@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::role::Role;
+use super::role::{self, Role};
 use super::{ID_BYTES_MAX, role_serial};
 use crate::core::cidrs;
 use crate::core::engine::{Call, Context};
@@ -330,8 +330,8 @@ pub(super) fn expire(ctx: &mut Context<'_, '_>, lease: &Lease) -> Result<(), Ref
 /// its lease, without being asked.
 pub(super) fn tidy(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
     let mut serials = std::collections::BTreeSet::new();
-    for name in ctx.keys("role/")? {
-        if let Some(role) = ctx.load::<Role>(&super::role::at(&name))? {
+    for name in ctx.keys(role::FOLDER)? {
+        if let Some(role) = ctx.load::<Role>(&role::at(&name))? {
             serials.insert(role.serial);
         }
     }

@@ -14,6 +14,8 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::role::{self, TokenSettings};
 
+/// Where roles are kept.
+pub(super) const FOLDER: &str = "cert/";
 /// Most patterns of one kind.
 const PATTERNS_MAX: usize = 256;
 /// Most roles of a mount that a login without a role's name tries.
@@ -178,23 +180,16 @@ fn has_extension(leaf: &Stranger, required: &str) -> bool {
     })
 }
 
-fn at(name: &str) -> String {
-    format!("cert/{name}")
-}
-
-/// Returns a role. Names are not told apart by case.
+/// Returns a role.
 pub(super) fn find(ctx: &mut Context<'_, '_>, name: &str) -> Result<Option<Role>, Refusal> {
-    match role::name(name) {
-        Some(name) => ctx.load(&at(&name)),
-        None => Ok(None),
-    }
+    role::find(ctx, FOLDER, name)
 }
 
 /// Returns all roles, in the order of their names.
 pub(super) fn all(ctx: &mut Context<'_, '_>) -> Result<Vec<Role>, Refusal> {
     let mut roles = Vec::new();
-    for name in ctx.keys("cert/")?.iter().take(ROLES_MAX) {
-        roles.extend(ctx.load::<Role>(&at(name))?);
+    for name in ctx.keys(FOLDER)?.iter().take(ROLES_MAX) {
+        roles.extend(ctx.load::<Role>(&format!("{FOLDER}{name}"))?);
     }
     Ok(roles)
 }
@@ -204,22 +199,16 @@ pub(super) fn write(
     call: &Call<'_>,
     name: &str,
 ) -> Result<Answer, Refusal> {
-    let folded = role::name(name).ok_or_else(|| Refusal::invalid("role name is not valid"))?;
+    let folded = role::name_to_write(name)?;
     let mut role = find(ctx, name)?.unwrap_or_else(|| Role {
         name: folded,
         ..Role::default()
     });
     role.update(call.fields())?;
-    ctx.save(&at(&role.name), &role)?;
-    let answer = Answer::done();
-    Ok(match role.token.exceeds(&ctx.mount) {
-        Some(warning) => answer.warn(warning),
-        None => answer,
-    })
+    ctx.save(&format!("{FOLDER}{}", role.name), &role)?;
+    Ok(role.token.written(&ctx.mount))
 }
 
 pub(super) fn delete(ctx: &mut Context<'_, '_>, name: &str) {
-    if let Some(name) = role::name(name) {
-        ctx.delete(&at(&name));
-    }
+    role::delete(ctx, FOLDER, name);
 }

@@ -14,6 +14,8 @@ use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::role::{self, TokenSettings};
 
+/// Where roles are kept.
+pub(super) const FOLDER: &str = "role/";
 /// Most entries of a list or map of a role.
 const ENTRIES_MAX: usize = 256;
 /// Most groups that a token may name.
@@ -415,16 +417,9 @@ fn leeway(fields: Fields<'_>, name: &str) -> Result<Option<i64>, Refusal> {
     Ok(secs.map(|secs| i64::try_from(secs).unwrap_or(i64::MAX)))
 }
 
-fn at(name: &str) -> String {
-    format!("role/{name}")
-}
-
-/// Returns a role. Names are not told apart by case.
+/// Returns a role.
 pub(super) fn find(ctx: &mut Context<'_, '_>, name: &str) -> Result<Option<Role>, Refusal> {
-    match role::name(name) {
-        Some(name) => ctx.load(&at(&name)),
-        None => Ok(None),
-    }
+    role::find(ctx, FOLDER, name)
 }
 
 pub(super) fn write(
@@ -432,22 +427,16 @@ pub(super) fn write(
     call: &Call<'_>,
     name: &str,
 ) -> Result<Answer, Refusal> {
-    let folded = role::name(name).ok_or_else(|| Refusal::invalid("role name is not valid"))?;
+    let folded = role::name_to_write(name)?;
     let mut role = find(ctx, name)?.unwrap_or_else(|| Role {
         name: folded,
         ..Role::default()
     });
     role.update(call.fields())?;
-    ctx.save(&at(&role.name), &role)?;
-    let answer = Answer::done();
-    Ok(match role.token.exceeds(&ctx.mount) {
-        Some(warning) => answer.warn(warning),
-        None => answer,
-    })
+    ctx.save(&format!("{FOLDER}{}", role.name), &role)?;
+    Ok(role.token.written(&ctx.mount))
 }
 
 pub(super) fn delete(ctx: &mut Context<'_, '_>, name: &str) {
-    if let Some(name) = role::name(name) {
-        ctx.delete(&at(&name));
-    }
+    role::delete(ctx, FOLDER, name);
 }
