@@ -11,6 +11,7 @@ mod hvac;
 mod identity;
 mod node;
 mod pki;
+mod python;
 mod seal;
 mod slow;
 mod standalone;

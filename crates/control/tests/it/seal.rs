@@ -17,7 +17,7 @@ use bastide_control::run::server::{SealKey, ServerConfig};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
-use crate::hvac::python;
+use crate::python::{HVAC, Python};
 
 fn config(folder: &Path, seal: SealKey) -> GateConfig {
     GateConfig {
@@ -113,7 +113,7 @@ fn said(result: Result<Value, ClientError>) -> (u16, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hvac_initialises_opens_and_seals_as_it_does_with_vault() {
-    let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
+    let Some(python) = Python::with(&[HVAC]).await else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -121,15 +121,8 @@ async fn hvac_initialises_opens_and_seals_as_it_does_with_vault() {
     let mut house = Gatehouse::start(config, Box::new(NoCrew)).await.unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let at = house.listen(any, Security::Plain, Door::Api).await.unwrap();
-    let mut command = tokio::process::Command::new(python);
-    command.arg("-c").arg(include_str!("seal/hvac.py"));
-    let done = command.arg(format!("http://{at}")).output().await.unwrap();
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{errors}");
-    assert_eq!(
-        String::from_utf8_lossy(&done.stdout).trim(),
-        "all checks passed"
-    );
+    let at = format!("http://{at}");
+    python.passes(include_str!("seal/hvac.py"), &[&at]).await;
     house.stop().await;
 }
 

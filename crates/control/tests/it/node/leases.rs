@@ -3,11 +3,11 @@
 use bastide_control::core::request::Operation;
 
 use super::*;
-use crate::hvac::python;
+use crate::python::{HVAC, Python};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hvac_sees_a_membership_as_a_lease_and_ends_it() {
-    let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else {
+    let Some(python) = Python::with(&[HVAC]).await else {
         return;
     };
     let site = Site::start().await;
@@ -18,12 +18,11 @@ async fn hvac_sees_a_membership_as_a_lease_and_ends_it() {
     let lease = shown["lease_id"].as_str().unwrap();
     let ca = site.folder.path().join("ca.pem");
     std::fs::write(&ca, &site.begun.ca).unwrap();
-    let mut command = tokio::process::Command::new(python);
-    command.arg("-c").arg(include_str!("leases.py"));
-    command.arg(format!("https://{}", site.api)).arg(&site.root);
-    let done = command.arg(&ca).arg(lease).output().await.unwrap();
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{errors}");
+    let at = format!("https://{}", site.api);
+    let ca = ca.to_str().unwrap();
+    python
+        .passes(include_str!("leases.py"), &[&at, &site.root, ca, lease])
+        .await;
     // What the lease granted is undone: the node is none.
     let read = site.operator().call("GET", &path, None).await;
     assert_eq!(status(read), 404);
