@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bastide_api::UnixTime;
 use bastide_pki::x509::{
-    Certificate, CertificateRequest, Constraints, Extensions, KeyKind, PrivateKey, Subtree,
-    Template, key_usage_bit, oid, sign_certificate, sign_request,
+    Certificate, CertificateRequest, Constraints, Extensions, KeyKind, PrivateKey, SignatureScheme,
+    Subtree, Template, key_usage_bit, oid, sign_request,
 };
 use serde_json::{Map, json};
 
 use super::Pki;
-use super::issue::{bits, draw_key, draw_serial, request, store};
+use super::issue::{bits, draw_key, draw_serial, request, signed, store};
 use super::issuers::NewIssuer;
 use super::keys;
 use super::lifetime::{Bounds, within_issuer};
@@ -113,6 +113,12 @@ fn constraints(fields: Fields<'_>) -> Result<Option<Constraints>, Refusal> {
     Ok((found != Constraints::default()).then_some(found))
 }
 
+/// Reads how a key of this kind is to sign.
+fn scheme(fields: Fields<'_>, kind: KeyKind) -> Result<SignatureScheme, Refusal> {
+    let bits = bits(fields, "signature_bits")?;
+    Ok(kind.scheme(bits, fields.flag("use_pss")? == Some(true)))
+}
+
 fn begins(ctx: &Context<'_, '_>, fields: Fields<'_>) -> Result<UnixTime, Refusal> {
     let before = fields.duration("not_before_duration")?;
     let before = before.unwrap_or(Duration::from_secs(30));
@@ -199,20 +205,12 @@ impl Pki {
                 names: &subject.names,
                 subject_key_id: &own_id,
                 authority_key_id: &own_id,
-                issuing_certificates: &urls.issuing_certificates,
-                ocsp_servers: &urls.ocsp_servers,
-                crl_points: &urls.crl_distribution_points,
-                delta_crl_points: &urls.delta_crl_distribution_points,
                 constraints: constraints.as_ref(),
-                ..Extensions::default()
+                ..urls.extensions()
             },
         };
-        let scheme = key.kind().scheme(
-            bits(fields, "signature_bits")?,
-            fields.flag("use_pss")? == Some(true),
-        );
-        let der = sign_certificate(&template, &key, scheme)
-            .map_err(|_| Refusal::Internal("certificate could not be signed".to_owned()))?;
+        let scheme = scheme(fields, key.kind())?;
+        let der = signed(&template, &key, scheme)?;
         let certificate = Certificate::parse(&der)
             .map_err(|error| Refusal::Internal(format!("own certificate: {error}")))?;
         self.add_issuer(
@@ -272,10 +270,7 @@ impl Pki {
             names: &subject.names,
             ..Extensions::default()
         };
-        let scheme = key.kind().scheme(
-            bits(fields, "signature_bits")?,
-            fields.flag("use_pss")? == Some(true),
-        );
+        let scheme = scheme(fields, key.kind())?;
         let der = sign_request(&subject.der, &extensions, &key, scheme)
             .map_err(|_| Refusal::Internal("request could not be signed".to_owned()))?;
         let mut data = Map::new();
@@ -352,20 +347,12 @@ impl Pki {
                 names: &subject.names,
                 subject_key_id: &key_id,
                 authority_key_id: &issuer.certificate.key_id,
-                issuing_certificates: &urls.issuing_certificates,
-                ocsp_servers: &urls.ocsp_servers,
-                crl_points: &urls.crl_distribution_points,
-                delta_crl_points: &urls.delta_crl_distribution_points,
                 constraints: constraints.as_ref(),
-                ..Extensions::default()
+                ..urls.extensions()
             },
         };
-        let scheme = signer.kind().scheme(
-            bits(fields, "signature_bits")?,
-            fields.flag("use_pss")? == Some(true),
-        );
-        let der = sign_certificate(&template, signer, scheme)
-            .map_err(|_| Refusal::Internal("certificate could not be signed".to_owned()))?;
+        let scheme = scheme(fields, signer.kind())?;
+        let der = signed(&template, signer, scheme)?;
         let mut data = Map::new();
         data.insert(
             "certificate".to_owned(),
@@ -435,8 +422,7 @@ impl Pki {
                 ..Extensions::default()
             },
         };
-        let der = sign_certificate(&template, signer, scheme)
-            .map_err(|_| Refusal::Internal("certificate could not be signed".to_owned()))?;
+        let der = signed(&template, signer, scheme)?;
         Ok(Answer::json(json!({
             "certificate": Format::Pem.show("CERTIFICATE", &der),
             "issuing_ca": issuer.pem,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bastide_api::UnixTime;
 use bastide_pki::x509::{
-    CertificateRequest, Extensions, KeyKind, PrivateKey, Template, extended_usage, key_usage_bit,
-    sign_certificate,
+    CertificateRequest, Extensions, KeyKind, PrivateKey, SignatureScheme, Template, extended_usage,
+    key_usage_bit, sign_certificate,
 };
 use serde_json::{Map, json};
 
@@ -28,6 +28,16 @@ pub fn draw_serial(ctx: &mut Context<'_, '_>) -> [u8; 20] {
     let mut serial: [u8; 20] = ctx.entropy().bytes();
     serial[0] = serial[0] & 0x7f | 0x40;
     serial
+}
+
+/// Signs a certificate.
+pub fn signed(
+    template: &Template<'_>,
+    signer: &PrivateKey,
+    scheme: SignatureScheme,
+) -> Result<Vec<u8>, Refusal> {
+    sign_certificate(template, signer, scheme)
+        .map_err(|_| Refusal::Internal("certificate could not be signed".to_owned()))
 }
 
 /// Makes a key; RSA keys are made beside the decision, because they take long.
@@ -239,17 +249,12 @@ impl Pki {
                 names_are_critical: leaf.subject.is_empty,
                 subject_key_id: &leaf.key_id,
                 authority_key_id: &issuer.certificate.key_id,
-                issuing_certificates: &urls.issuing_certificates,
-                ocsp_servers: &urls.ocsp_servers,
-                crl_points: &urls.crl_distribution_points,
-                delta_crl_points: &urls.delta_crl_distribution_points,
                 policies: &compiled.policies,
-                ..Extensions::default()
+                ..urls.extensions()
             },
         };
         let scheme = signer.kind().scheme(role.signature_bits, role.use_pss);
-        let der = sign_certificate(&template, signer, scheme)
-            .map_err(|_| Refusal::Internal("certificate could not be signed".to_owned()))?;
+        let der = signed(&template, signer, scheme)?;
         let fields = call.fields();
         let format = Format::of(fields)?;
         let mut data = Map::new();

@@ -16,6 +16,7 @@
 //! share their lists, and an issuer that is deleted and imported again finds what it had revoked.
 
 use bastide_api::{Secret, UnixTime};
+use bastide_pki::x509::Extensions;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
@@ -83,6 +84,17 @@ pub struct Urls {
 }
 
 impl Urls {
+    /// Returns the extensions that name these places, and no others.
+    pub fn extensions(&self) -> Extensions<'_> {
+        Extensions {
+            issuing_certificates: &self.issuing_certificates,
+            ocsp_servers: &self.ocsp_servers,
+            crl_points: &self.crl_distribution_points,
+            delta_crl_points: &self.delta_crl_distribution_points,
+            ..Extensions::default()
+        }
+    }
+
     /// Returns whether no place is named.
     pub fn is_empty(&self) -> bool {
         self.issuing_certificates.is_empty()
