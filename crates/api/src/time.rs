@@ -42,14 +42,11 @@ impl UnixTime {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
-}
 
-impl fmt::Display for UnixTime {
-    /// RFC 3339 in UTC with milliseconds, by the civil-from-days algorithm (Howard Hinnant,
-    /// "chrono-Compatible Low-Level Date Algorithms").
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
-        let shifted = days + 719_468;
+    /// Returns year, month and day in UTC, by the civil-from-days algorithm (Howard Hinnant,
+    /// "chrono-Compatible Low-Level Date Algorithms"): eras of 400 years that begin in March.
+    pub fn date(self) -> (u64, u64, u64) {
+        let shifted = self.0 / 86_400_000 + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era =
             (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -62,6 +59,14 @@ impl fmt::Display for UnixTime {
             month_from_march - 9
         };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
+        (year, month, day)
+    }
+}
+
+impl fmt::Display for UnixTime {
+    /// RFC 3339 in UTC with milliseconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ((year, month, day), ms) = (self.date(), self.0 % 86_400_000);
         let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
         let (second, milli) = (ms / 1000 % 60, ms % 1000);
         write!(

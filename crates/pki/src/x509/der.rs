@@ -136,33 +136,14 @@ pub const TIME_MAX: UnixTime = UnixTime::from_millis(253_402_300_799_000);
 
 /// Returns `YYYYMMDDHHMMSSZ`; what lies after the year 9999 is its last second.
 fn generalized(at: UnixTime) -> String {
-    let secs = at.min(TIME_MAX).as_secs();
-    let (days, rest) = (secs / 86_400, secs % 86_400);
-    let (year, month, day) = civil(days);
+    let at = at.min(TIME_MAX);
+    let ((year, month, day), rest) = (at.date(), at.as_secs() % 86_400);
     format!(
         "{year:04}{month:02}{day:02}{:02}{:02}{:02}Z",
         rest / 3600,
         rest / 60 % 60,
         rest % 60
     )
-}
-
-/// The Gregorian date of a day since 1970-01-01: eras of 400 years that begin in March.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 /// It is not DER, or not what stands here.
@@ -290,7 +271,7 @@ pub fn read_time(tag: u8, content: &[u8]) -> Result<UnixTime, NotDer> {
     if year < 1970 {
         return Ok(UnixTime::EPOCH);
     }
-    // The inverse of `civil`; a day that a month does not have would come out as another date.
+    // The inverse of `UnixTime::date`; a day that a month does not have would come out as another date.
     let from = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (from / 400, from % 400);
     let shifted_month = if month <= 2 { month + 9 } else { month - 3 };
@@ -299,9 +280,10 @@ pub fn read_time(tag: u8, content: &[u8]) -> Result<UnixTime, NotDer> {
     let days = (era * 146_097 + day_of_era)
         .checked_sub(719_468)
         .ok_or(NotDer)?;
-    if civil(days) != (year, month, day) {
+    let secs = days * 86_400 + hour * 3600 + minute * 60 + second;
+    let at = UnixTime::from_millis(secs * 1000);
+    if at.date() != (year, month, day) {
         return Err(NotDer);
     }
-    let secs = days * 86_400 + hour * 3600 + minute * 60 + second;
-    Ok(UnixTime::from_millis(secs * 1000))
+    Ok(at)
 }
