@@ -110,7 +110,7 @@ fn delete_handover_file() {
 }
 
 /// Runs a daemon; a signal to end cancels `stop` and waits for it.
-pub(super) async fn until_told_to_end<T>(
+async fn until_told_to_end<T>(
     daemon: impl Future<Output = T>,
     stop: CancellationToken,
     notifier: &Notifier,
@@ -129,7 +129,7 @@ pub(super) async fn until_told_to_end<T>(
 }
 
 /// Tells the service manager that this process still runs its tasks, until dropped.
-pub(super) async fn keep_alive(notifier: &Notifier) -> std::convert::Infallible {
+async fn keep_alive(notifier: &Notifier) -> std::convert::Infallible {
     let Some(every) = notifier.every() else {
         return std::future::pending().await;
     };
@@ -318,6 +318,17 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
     };
     let mut server = Gatehouse::start(config, Box::new(crew)).await?;
     server.listen_here(&arguments.state.join(SOCKET))?;
+    let ended = attend(server.failed(), reopen_on_hangup(server.gate())).await;
+    server.stop().await;
+    ended
+}
+
+/// Stays with a server that has started until it is told to end, or until its store has failed; does
+/// what is to be done at hangups meanwhile.
+pub(super) async fn attend(
+    failed: impl Future<Output = ()>,
+    hangups: impl Future<Output = Infallible>,
+) -> anyhow::Result<()> {
     let notifier = Notifier::from_environment();
     notifier.ready();
     let stop = CancellationToken::new();
@@ -326,13 +337,11 @@ pub async fn server(arguments: Server) -> anyhow::Result<()> {
             () = stop.cancelled() => Ok(()),
             never = keep_alive(&notifier) => match never {},
             // A store that failed once takes no writes until it is opened anew.
-            () = server.failed() => Err(anyhow!("the store takes no more writes: see the log")),
-            never = reopen_on_hangup(server.gate()) => match never {},
+            () = failed => Err(anyhow!("the store takes no more writes: see the log")),
+            never = hangups => match never {},
         }
     };
-    let ended = until_told_to_end(ends, stop.clone(), &notifier).await;
-    server.stop().await;
-    ended
+    until_told_to_end(ends, stop.clone(), &notifier).await
 }
 
 /// Begins a new audit file whenever a hangup says that the old one was moved away.

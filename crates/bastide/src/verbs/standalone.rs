@@ -7,12 +7,10 @@ use anyhow::{Context, anyhow, ensure};
 use bastide_control::core::config::{self, CONFIG_BYTES_MAX, Config};
 use bastide_control::run::standalone::Standalone;
 use bastide_linux::{file, lock};
-use tokio_util::sync::CancellationToken;
 
-use super::serve::{fresh_cluster_id, keep_alive, until_told_to_end};
+use super::serve::{attend, fresh_cluster_id};
 use crate::cli::Server;
 use crate::exit::{Exit, Failure};
-use crate::notify::Notifier;
 use crate::output;
 
 /// Most files of a folder.
@@ -36,19 +34,7 @@ pub async fn run(arguments: Server) -> anyhow::Result<()> {
     for address in server.addresses() {
         tracing::info!(%address, "listening");
     }
-    let notifier = Notifier::from_environment();
-    notifier.ready();
-    let stop = CancellationToken::new();
-    let ends = async {
-        tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            never = keep_alive(&notifier) => match never {},
-            // A store that failed once takes no writes until it is opened anew.
-            () = server.failed() => Err(anyhow!("the store takes no more writes: see the log")),
-            never = reload_on_hangup(&server) => match never {},
-        }
-    };
-    let ended = until_told_to_end(ends, stop.clone(), &notifier).await;
+    let ended = attend(server.failed(), reload_on_hangup(&server)).await;
     server.stop().await;
     ended
 }
