@@ -1,5 +1,6 @@
 //! What the control plane does: writer, listeners, audit file, expiry, clock.
 
+mod audit_desk;
 pub mod audit_devices;
 pub mod audit_file;
 mod audit_remote;

@@ -14,6 +14,7 @@ use crate::core::audit::{Audited, Hasher, Lines, Recorder};
 use crate::core::need::Need;
 use crate::core::pipeline::Envelope;
 use crate::core::request::Request;
+use crate::run::audit_file::Mark;
 use crate::run::outbox::{AuditTo, Outbox, Way};
 use crate::run::writer::WriterError;
 
@@ -94,6 +95,8 @@ pub(super) struct Outboxes {
     revision: Revision,
     /// What devices that were disabled left in the store.
     left: Vec<Key>,
+    /// Whether a sync was asked for that was not yet made.
+    is_sync_asked: bool,
 }
 
 impl Outboxes {
@@ -108,6 +111,7 @@ impl Outboxes {
             each: Vec::new(),
             revision: store.revision(),
             left: Vec::new(),
+            is_sync_asked: false,
         };
         if let Some(to) = own {
             let name = to.path.display().to_string();
@@ -145,7 +149,7 @@ impl Outboxes {
         let Some(table) = &records.table else {
             return Ok(());
         };
-        if table.revision <= self.revision {
+        if self.knows(records) {
             return Ok(());
         }
         let known = |id: DeviceId| table.others.iter().any(|(device, _)| device.id == id);
@@ -167,6 +171,34 @@ impl Outboxes {
         }
         self.revision = table.revision;
         Ok(())
+    }
+
+    /// Returns whether the devices are those that a request was recorded for, or newer ones.
+    pub(super) fn knows(&self, records: &Records) -> bool {
+        let table = records.table.as_ref();
+        table.is_none_or(|table| table.revision <= self.revision)
+    }
+
+    /// Returns whether a device is filling, once until it is made durable.
+    pub(super) fn asks_for_sync(&mut self) -> bool {
+        let is_filling = !self.is_sync_asked && self.each.iter().any(Outbox::is_filling);
+        self.is_sync_asked |= is_filling;
+        is_filling
+    }
+
+    /// Returns how far the files are written that may be made durable meanwhile.
+    pub(super) fn marks(&self) -> Vec<(DeviceId, Mark)> {
+        let mark = |outbox: &Outbox| Some((outbox.id(), outbox.mark()?));
+        self.each.iter().filter_map(mark).collect()
+    }
+
+    /// Takes what became of the sync of a mark.
+    pub(super) fn settle(&mut self, device: DeviceId, mark: &Mark, synced: std::io::Result<()>) {
+        self.is_sync_asked = false;
+        let mut each = self.each.iter_mut();
+        if let Some(outbox) = each.find(|outbox| outbox.id() == device) {
+            outbox.settle(mark, synced);
+        }
     }
 
     /// Returns whether any device takes records with this need.

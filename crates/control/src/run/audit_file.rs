@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
@@ -22,7 +23,7 @@ const STEP_BYTES_MIN: u64 = 4096;
 /// An audit file, open for appending.
 pub struct AuditFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     /// The number of the last line written, if any.
     last: Option<u64>,
     /// Where that line ends.
@@ -44,6 +45,21 @@ pub struct AuditFile {
 
 /// SHA-256 of a line.
 pub type LineHash = [u8; 32];
+
+/// How far a file was written when it began to be made durable.
+pub struct Mark {
+    file: Arc<File>,
+    last: Option<u64>,
+    length: u64,
+}
+
+impl Mark {
+    /// Makes what was written up to here durable. It takes milliseconds: meanwhile the file may well be
+    /// appended to.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
 
 /// What became of the file since it was made durable last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +103,7 @@ impl AuditFile {
         }
         let mut this = Self {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             last: tail.last,
             length,
             last_durable: tail.last,
@@ -131,7 +147,7 @@ impl AuditFile {
         loop {
             let start = length.saturating_sub(window);
             let mut bytes = vec![0; usize::try_from(length - start).map_err(io::Error::other)?];
-            std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut bytes, start)?;
+            std::os::unix::fs::FileExt::read_exact_at(&*self.file, &mut bytes, start)?;
             // What stands before the first end of a line may be a part of one.
             let whole = match start {
                 0 => 0,
@@ -160,6 +176,11 @@ impl AuditFile {
         }
     }
 
+    /// Returns the number of the last line that is durable, if any.
+    pub fn last_durable(&self) -> Option<u64> {
+        self.last_durable
+    }
+
     /// Returns up to where the file is known to be durable, in bytes.
     pub fn length_durable(&self) -> u64 {
         self.length_durable
@@ -180,16 +201,16 @@ impl AuditFile {
         Ok(want <= self.paid)
     }
 
-    /// Appends lines with their numbers, as many as there is room for; a number that stands in the
-    /// file already is passed over. Returns how many are in the file now, from the first on.
+    /// Appends lines with their numbers and hashes, as many as there is room for; a number that stands
+    /// in the file already is passed over. Returns how many are in the file now, from the first on.
     pub fn append<'l>(
         &mut self,
-        lines: impl IntoIterator<Item = (u64, &'l [u8])>,
+        lines: impl IntoIterator<Item = (u64, &'l [u8], LineHash)>,
     ) -> io::Result<usize> {
         let mut text = Vec::new();
-        let (mut newest, mut newest_line) = (self.last, None);
+        let (mut newest, mut newest_hash) = (self.last, None);
         let mut taken = 0;
-        for (number, line) in lines {
+        for (number, line, hash) in lines {
             if newest.is_none_or(|newest| newest < number) {
                 let end = self.length + (text.len() + line.len() + 1) as u64;
                 if self.paid < end {
@@ -202,14 +223,14 @@ impl AuditFile {
                 text.extend_from_slice(line);
                 text.push(b'\n');
                 newest = Some(number);
-                newest_line = Some(line);
+                newest_hash = Some(hash);
             }
             taken += 1;
         }
         if text.is_empty() {
             return Ok(taken);
         }
-        if let Err(error) = self.file.write_all(&text) {
+        if let Err(error) = (&*self.file).write_all(&text) {
             // A part may be there: take it back, so that a later attempt does not follow half a line.
             let _ = self.file.set_len(self.length);
             self.paid = self.length;
@@ -217,16 +238,37 @@ impl AuditFile {
         }
         self.length += text.len() as u64;
         self.last = newest;
-        self.tail = newest_line.map(line_hash);
+        self.tail = newest_hash;
         if self.paid < self.length + self.ahead / 2 || !self.has_room {
             self.make_room()?;
         }
         Ok(taken)
     }
 
+    /// Returns how far it is written.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            file: Arc::clone(&self.file),
+            last: self.last,
+            length: self.length,
+        }
+    }
+
+    /// Returns whether a mark is of the file that is open now.
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        Arc::ptr_eq(&self.file, &mark.file)
+    }
+
     /// Makes what was appended durable, and looks what became of the file meanwhile.
     pub fn sync(&mut self) -> io::Result<Synced> {
-        self.file.sync_data()?;
+        let mark = self.mark();
+        mark.sync()?;
+        self.settle(&mark)
+    }
+
+    /// Notes that what was written up to a mark is durable, and looks what became of the file
+    /// meanwhile.
+    pub fn settle(&mut self, mark: &Mark) -> io::Result<Synced> {
         let mine = self.file.metadata()?;
         let is_cut = mine.len() < self.length;
         if mine.nlink() == 0 || is_cut {
@@ -239,11 +281,14 @@ impl AuditFile {
             }
             return Ok(Synced::Lost);
         }
-        self.last_durable = self.last;
-        self.length_durable = self.length;
+        self.last_durable = mark.last;
+        self.length_durable = mark.length;
         let there = std::fs::symlink_metadata(&self.path);
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (mine.dev(), mine.ino())) {
             return Ok(Synced::Kept);
+        }
+        if mark.length < self.length {
+            self.file.sync_data()?;
         }
         // What was allocated beyond the end of the old file goes back to the disk.
         let _ = self.file.set_len(self.length);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::audit::devices::{DeviceId, Target};
 use crate::core::need::Need;
 use crate::core::tables;
-use crate::run::audit_file::{AuditFile, LineHash, Synced, line_hash};
+use crate::run::audit_file::{AuditFile, LineHash, Mark, Synced, line_hash};
 use crate::run::audit_remote::Remote;
 use crate::run::writer::WriterError;
 
@@ -444,7 +444,7 @@ impl Outbox {
             Some(Sink::File(file)) => {
                 let had_room = file.left().is_none();
                 let lines = self.waiting.iter().skip(self.written);
-                match file.append(lines.map(|line| (line.number, &*line.text))) {
+                match file.append(lines.map(|line| (line.number, &*line.text, line.hash))) {
                     Ok(taken) => {
                         self.written += taken;
                         if had_room && file.left().is_some() {
@@ -460,12 +460,17 @@ impl Outbox {
         }
     }
 
-    /// Makes the device durable if that is due, or if so much waits for it that what comes next would
-    /// have to be refused: a device that keeps up refuses nobody.
+    /// Returns whether so much waits that what comes next would soon have to be refused. A device that
+    /// keeps up refuses nobody: it is made durable before that.
+    pub(super) fn is_filling(&self) -> bool {
+        self.written != 0
+            && (WAITING_MAX / 8 <= self.waiting.len()
+                || WAITING_BYTES_MAX / 8 <= self.waiting_bytes)
+    }
+
+    /// Makes the device durable if that is due, or if it is filling.
     pub(super) fn sync_if_due(&mut self, every: Duration) {
-        let is_filling =
-            WAITING_MAX / 8 <= self.waiting.len() || WAITING_BYTES_MAX / 8 <= self.waiting_bytes;
-        if every <= self.synced.elapsed() || is_filling && self.written != 0 {
+        if every <= self.synced.elapsed() || self.is_filling() {
             self.sync();
         }
     }
@@ -488,40 +493,75 @@ impl Outbox {
         self.sync();
     }
 
+    /// Returns how far the device is written, if it is a file: what a sync makes durable that holds up
+    /// nobody.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match &self.sink {
+            Some(Sink::File(file)) => Some(file.mark()),
+            None | Some(Sink::Discard | Sink::Remote(_)) => None,
+        }
+    }
+
+    /// Takes what became of the sync of a mark, and lets go of what the device has for good.
+    pub(super) fn settle(&mut self, mark: &Mark, synced: io::Result<()>) {
+        let Some(Sink::File(file)) = &mut self.sink else {
+            return;
+        };
+        if !file.is_of(mark) {
+            return;
+        }
+        self.synced = Instant::now();
+        match synced.and_then(|()| file.settle(mark)) {
+            Ok(Synced::Kept | Synced::Moved) => self.let_go(),
+            Ok(Synced::Lost) => {
+                self.written = 0;
+                self.flush();
+                self.sync();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
     /// Makes the device durable, and lets go of what it has for good.
     pub(super) fn sync(&mut self) {
         self.synced = Instant::now();
         // What was lost with a deleted file is written to the next, which then is made durable.
         for _ in 0..2 {
-            let done = match &mut self.sink {
-                None => return,
-                Some(Sink::Discard) => self.written,
-                Some(Sink::Remote(remote)) => {
-                    let taken = remote.taken();
-                    self.waiting.partition_point(|line| line.number < taken)
-                }
-                Some(Sink::File(file)) => match file.sync() {
-                    Ok(Synced::Kept | Synced::Moved) => self.written,
+            if let Some(Sink::File(file)) = &mut self.sink {
+                match file.sync() {
+                    Ok(Synced::Kept | Synced::Moved) => {}
                     Ok(Synced::Lost) => {
                         self.written = 0;
                         self.flush();
                         continue;
                     }
                     Err(error) => return self.failed(&error),
-                },
-            };
-            for line in self.waiting.drain(..done) {
-                self.waiting_bytes -= line.text.len();
-                if line.is_stored {
-                    self.trimmed.push(line.number);
-                }
-                if self.id == DeviceId::default() {
-                    self.durable.push((line.number, line.hash));
                 }
             }
-            self.written -= done;
-            return;
+            return self.let_go();
         }
+    }
+
+    /// Lets go of what the device has for good.
+    fn let_go(&mut self) {
+        let before = |end: u64| self.waiting.partition_point(|line| line.number < end);
+        let done = match &self.sink {
+            None => return,
+            Some(Sink::Discard) => self.written,
+            Some(Sink::Remote(remote)) => before(remote.taken()),
+            Some(Sink::File(file)) => file.last_durable().map_or(0, |last| before(last + 1)),
+        };
+        let done = done.min(self.written);
+        for line in self.waiting.drain(..done) {
+            self.waiting_bytes -= line.text.len();
+            if line.is_stored {
+                self.trimmed.push(line.number);
+            }
+            if self.id == DeviceId::default() {
+                self.durable.push((line.number, line.hash));
+            }
+        }
+        self.written -= done;
     }
 
     fn failed(&mut self, error: &io::Error) {

@@ -36,6 +36,7 @@ use crate::core::reply::Stream;
 use crate::core::request::{Inside, Operation, Peer, Request};
 use crate::core::tables;
 use crate::core::tend;
+use crate::run::audit_desk::{Desk, Noted};
 use crate::run::audit_devices::{DeviceTable, Records};
 use crate::run::audit_remote;
 use crate::run::directory::Directories;
@@ -70,6 +71,8 @@ struct Inner {
     commits: watch::Receiver<Revision>,
     broken: watch::Receiver<bool>,
     jobs: mpsc::Sender<Job>,
+    /// Where what was only looked at is recorded.
+    desk: Arc<Desk>,
     /// The newest snapshot, for all that reads before the next commit.
     newest: Mutex<Option<Arc<OpenSnapshot>>>,
     /// The mounts, and at which revision they were read.
@@ -118,7 +121,7 @@ impl Plane {
             commits,
             broke,
         )?;
-        let checkpoints = writer.checkpoints();
+        let (checkpoints, desk) = (writer.checkpoints(), writer.desk());
         let thread = std::thread::Builder::new()
             .name("control-writer".to_owned())
             .spawn(move || writer.run(taken))
@@ -133,6 +136,7 @@ impl Plane {
             commits: heard,
             broken,
             jobs,
+            desk,
             newest: Mutex::new(None),
             mounts: Mutex::new(None),
             checkpoints,
@@ -549,7 +553,11 @@ impl Plane {
             Some(audited) => self.record(&audited, request, &response)?,
             None => None,
         };
-        if !batch.ops.is_empty() || audit.is_some() {
+        let is_noted = match &audit {
+            Some(records) if writer::is_glance(&batch, need) => self.note(records)?,
+            _ => false,
+        };
+        if !is_noted && (!batch.ops.is_empty() || audit.is_some()) {
             let batch = self.0.barrier.seal_batch(batch);
             self.write(batch, audit, need).await?;
         }
@@ -557,6 +565,22 @@ impl Plane {
             self.observe(observation);
         }
         Ok(response)
+    }
+
+    /// Records what was only looked at, on this thread. Returns whether it is done; else it is for the
+    /// writer.
+    fn note(&self, records: &Records) -> Result<bool, Undone> {
+        match self.0.desk.note(records, self.0.store.has_room()) {
+            Noted::Later => Ok(false),
+            Noted::Refused => Err(Undone::of_audit()),
+            Noted::Recorded { wants_sync } => {
+                if wants_sync {
+                    // With a full queue the writer is about to look after the devices anyway.
+                    let _ = self.0.jobs.try_send(Job::Sync);
+                }
+                Ok(true)
+            }
+        }
     }
 
     async fn write(
@@ -587,9 +611,7 @@ impl Plane {
             Ok(Err(error @ WriteError::Room)) => {
                 Err(Undone::Refused(Refusal::NoRoom(error.to_string())))
             }
-            Ok(Err(error @ WriteError::Audit)) => {
-                Err(Undone::Refused(Refusal::Unavailable(error.to_string())))
-            }
+            Ok(Err(WriteError::Audit)) => Err(Undone::of_audit()),
             Ok(Err(error @ WriteError::Store)) => {
                 Err(Undone::Refused(Refusal::Internal(error.to_string())))
             }
@@ -759,6 +781,12 @@ impl Plane {
 enum Undone {
     Again,
     Refused(Refusal),
+}
+
+impl Undone {
+    fn of_audit() -> Self {
+        Self::Refused(Refusal::Unavailable(WriteError::Audit.to_string()))
+    }
 }
 
 fn seed() -> Secret<[u8; 32]> {

@@ -15,6 +15,7 @@ use crate::core::draft::Draft;
 use crate::core::entropy::Entropy;
 use crate::core::need::Need;
 use crate::core::tables;
+use crate::run::audit_desk::{Desk, Noted};
 use crate::run::audit_devices::{Outboxes, Records};
 use crate::run::log_book::{self, LogBook, Signed};
 use crate::run::outbox::{AuditTo, Outbox};
@@ -46,6 +47,8 @@ pub enum Job {
     },
     /// A second has passed.
     Tick,
+    /// The audit devices are to be made durable soon.
+    Sync,
     /// Look after the audit file now: it was moved away.
     Reopen,
     /// Commit what came before this, and end.
@@ -56,9 +59,23 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Write { batch, .. } => batch.ops.iter().map(bytes_of).sum(),
-            Self::Tick | Self::Reopen | Self::Stop => 0,
+            Self::Tick | Self::Sync | Self::Reopen | Self::Stop => 0,
         }
     }
+
+    /// Returns whether it needs no commit: something was only looked at, and its record is safe once
+    /// the devices have it.
+    fn is_glance(&self) -> bool {
+        match self {
+            Self::Write { batch, need, .. } => is_glance(batch, *need),
+            Self::Tick | Self::Sync | Self::Reopen | Self::Stop => false,
+        }
+    }
+}
+
+/// Returns whether a decision needs no commit.
+pub(super) fn is_glance(batch: &Batch, need: Need) -> bool {
+    need == Need::Glance && batch.ops.is_empty() && batch.compares.is_empty()
 }
 
 fn bytes_of(op: &Op) -> usize {
@@ -117,7 +134,7 @@ pub enum WriterError {
 /// A decision to be committed.
 struct Write {
     batch: Batch,
-    audit: Option<Records>,
+    records: Option<Records>,
     need: Need,
     done: oneshot::Sender<Result<Revision, WriteError>>,
 }
@@ -133,7 +150,7 @@ pub struct Writer {
     store: Arc<dyn Store>,
     barrier: Arc<Unsealed>,
     commits: watch::Sender<Revision>,
-    audit: Outboxes,
+    desk: Arc<Desk>,
     /// The tree over the server's own audit log.
     book: LogBook,
     clock: Clock,
@@ -188,13 +205,18 @@ impl Writer {
             store,
             barrier,
             commits,
-            audit,
+            desk: Arc::new(Desk::new(audit)),
             book,
             clock,
             sync_every: SYNC_EVERY,
             time_written: None,
             broken,
         })
+    }
+
+    /// Returns where the audit devices are for whoever only looks.
+    pub(super) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
     }
 
     /// Hears of signed checkpoints of the server's own audit log.
@@ -221,36 +243,90 @@ impl Writer {
                 break;
             }
         }
-        self.audit.all(|outbox| {
-            outbox.flush();
-            outbox.sync();
+        self.desk.with(|audit| {
+            audit.all(|outbox| {
+                outbox.flush();
+                outbox.sync();
+            });
         });
     }
 
     /// Returns up to where the audit file is known to be durable, in bytes.
     #[cfg(test)]
     fn audit_durable(&self) -> u64 {
-        self.audit.length_durable()
+        self.desk.with(|audit| audit.length_durable()).unwrap_or(0)
     }
 
-    fn commit(&mut self, group: Vec<Job>) {
-        self.audit.all(Outbox::revive);
+    fn commit(&mut self, mut group: Vec<Job>) {
+        if group.iter().any(|job| matches!(job, Job::Sync | Job::Tick)) {
+            self.sync_aside();
+            group.retain(|job| !matches!(job, Job::Sync));
+        }
         let mut answers = Vec::with_capacity(group.len());
-        match self.apply(group, &mut answers) {
+        if group.iter().all(Job::is_glance) {
+            group = self.note(group, &mut answers);
+        }
+        if !group.is_empty() {
+            let mut audit = self.desk.take();
+            self.commit_with(&mut audit, group, &mut answers);
+            self.desk.give_back(audit);
+        }
+        for (done, result) in answers {
+            let _ = done.send(result);
+        }
+    }
+
+    /// Makes the audit files durable while they are written to.
+    fn sync_aside(&self) {
+        let marks = self.desk.with(|audit| audit.marks()).unwrap_or_default();
+        for (device, mark) in marks {
+            let synced = mark.sync();
+            self.desk.with(|audit| audit.settle(device, &mark, synced));
+        }
+    }
+
+    /// Records what was only looked at. Returns what has to be committed all the same.
+    fn note(&self, group: Vec<Job>, answers: &mut Answers) -> Vec<Job> {
+        let (revision, has_room) = (self.store.revision(), self.store.has_room());
+        let mut left = Vec::new();
+        for job in group {
+            match job {
+                Job::Write {
+                    audit: Some(records),
+                    done,
+                    batch,
+                    need,
+                } => match self.desk.note(&records, has_room) {
+                    Noted::Recorded { .. } => answers.push((done, Ok(revision))),
+                    Noted::Refused => answers.push((done, Err(WriteError::Audit))),
+                    Noted::Later => left.push(Job::Write {
+                        batch,
+                        audit: Some(records),
+                        need,
+                        done,
+                    }),
+                },
+                other => left.push(other),
+            }
+        }
+        left
+    }
+
+    /// Commits a group, and gives the devices its records once it stands.
+    fn commit_with(&mut self, audit: &mut Outboxes, group: Vec<Job>, answers: &mut Answers) {
+        audit.all(Outbox::revive);
+        match self.apply(audit, group, answers) {
             Ok(revision) => {
                 let every = self.sync_every;
-                self.audit.all(|outbox| {
+                audit.all(|outbox| {
                     outbox.flush();
                     outbox.sync_if_due(every);
                 });
-                if self.audit.own().is_some() {
+                if audit.own().is_some() {
                     self.book.tell();
                 }
                 self.commits
                     .send_if_modified(|at| std::mem::replace(at, revision) != revision);
-                for (done, result) in answers {
-                    let _ = done.send(result);
-                }
             }
             Err(error) => {
                 if !self.broken.send_replace(true) {
@@ -258,14 +334,14 @@ impl Writer {
                 }
                 // What was chained on is not committed: begin again from what is.
                 match self.open_store() {
-                    Ok(open) => self.audit.all(|outbox| outbox.reload(&open)),
+                    Ok(open) => audit.all(|outbox| outbox.reload(&open)),
                     Err(error) => {
                         tracing::error!(cause = ?error, "the store cannot be read");
-                        self.audit.all(Outbox::forget);
+                        audit.all(Outbox::forget);
                     }
                 }
-                for (done, _) in answers {
-                    let _ = done.send(Err(WriteError::Store));
+                for (_, result) in answers {
+                    *result = Err(WriteError::Store);
                 }
             }
         }
@@ -276,67 +352,41 @@ impl Writer {
         Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.barrier)))
     }
 
-    /// Returns whether none of these needs a commit: they were only looked at, and their records are
-    /// safe once the devices have them.
-    fn are_glances(&self, writes: &[Write]) -> bool {
-        let is_glance = |write: &Write| {
-            write.need == Need::Glance
-                && write.batch.ops.is_empty()
-                && write.batch.compares.is_empty()
-        };
-        writes.iter().all(is_glance) && self.audit.are_prompt()
-    }
-
-    /// Records what was only looked at.
-    fn glance(&mut self, writes: Vec<Write>, answers: &mut Answers) -> Revision {
-        let (revision, has_room) = (self.store.revision(), self.store.has_room());
-        for write in writes {
-            let result = match &write.audit {
-                Some(records) if self.audit.accept(write.need, has_room) => {
-                    self.audit.chain(records, write.need, has_room);
-                    Ok(revision)
-                }
-                Some(_) => Err(WriteError::Audit),
-                None => Ok(revision),
-            };
-            answers.push((write.done, result));
-        }
-        revision
-    }
-
-    fn apply(&mut self, group: Vec<Job>, answers: &mut Answers) -> Result<Revision, StoreError> {
+    fn apply(
+        &mut self,
+        audit: &mut Outboxes,
+        group: Vec<Job>,
+        answers: &mut Answers,
+    ) -> Result<Revision, StoreError> {
         let (mut ticked, mut reopens) = (false, false);
         let mut writes = Vec::with_capacity(group.len());
         for job in group {
             match job {
                 Job::Tick => ticked = true,
                 Job::Reopen => reopens = true,
-                Job::Stop => {}
+                Job::Sync | Job::Stop => {}
                 Job::Write {
                     batch,
-                    audit,
+                    audit: records,
                     need,
                     done,
                 } => writes.push(Write {
                     batch,
-                    audit,
+                    records,
                     need,
                     done,
                 }),
             }
         }
         let store = Arc::clone(&self.store);
-        if let Some(records) = writes.iter().rev().find_map(|write| write.audit.as_ref()) {
+        if let Some(records) = writes.iter().rev().find_map(|write| write.records.as_ref()) {
             let snapshot = || {
                 let snapshot = store.snapshot()?;
                 Ok(OpenSnapshot::new(snapshot, Arc::clone(&self.barrier)))
             };
-            self.audit.follow(records, snapshot)?;
+            audit.follow(records, snapshot)?;
         }
-        if !ticked && !reopens && !writes.is_empty() && self.are_glances(&writes) {
-            return Ok(self.glance(writes, answers));
-        }
-        let mut own = self.housekeeping(ticked, reopens, !writes.is_empty());
+        let mut own = self.housekeeping(audit, ticked, reopens, !writes.is_empty());
         if writes.is_empty() && own.ops.is_empty() {
             return Ok(store.revision());
         }
@@ -357,13 +407,13 @@ impl Writer {
         for write in writes {
             let Write {
                 batch,
-                audit,
+                records,
                 need,
                 done,
             } = write;
             let result = if need == Need::Room && !has_room {
                 Err(WriteError::Room)
-            } else if audit.is_some() && !self.audit.accept(need, has_room) {
+            } else if records.is_some() && !audit.accept(need, has_room) {
                 Err(WriteError::Audit)
             } else if failed.is_some() {
                 Err(WriteError::Store)
@@ -378,9 +428,9 @@ impl Writer {
                 }
             };
             if result.is_ok()
-                && let Some(records) = &audit
+                && let Some(records) = &records
             {
-                self.audit.chain(records, need, has_room);
+                audit.chain(records, need, has_room);
             }
             answers.push((done, result));
         }
@@ -388,7 +438,7 @@ impl Writer {
             return Err(error);
         }
         // What was only looked at before goes along: what is durable never has a gap.
-        for (key, text) in self.audit.take_unstored() {
+        for (key, text) in audit.take_unstored() {
             let sealed = self.barrier.seal(&key, &text);
             own.ops.push(Op::Put(key, sealed));
         }
@@ -401,17 +451,23 @@ impl Writer {
     /// Looks after room and audit file at a tick, trims the outbox and persists the time, at a tick or
     /// along with other writes: what was decided because something had ended stays decided, should
     /// the clock be set back before the next start.
-    fn housekeeping(&mut self, ticked: bool, reopens: bool, writes: bool) -> Batch {
+    fn housekeeping(
+        &mut self,
+        audit: &mut Outboxes,
+        ticked: bool,
+        reopens: bool,
+        writes: bool,
+    ) -> Batch {
         let mut own = Batch::default();
         if ticked && !self.store.has_room() && self.store.make_room() {
             tracing::info!("the store's disk has room again");
         }
         if ticked || reopens {
-            self.audit.all(Outbox::tick);
+            audit.all(Outbox::tick);
         }
-        self.audit.trim(&mut own);
+        audit.trim(&mut own);
         if (ticked || reopens)
-            && let Some(log) = self.audit.own()
+            && let Some(log) = audit.own()
         {
             let durable = log.take_durable(self.book.size());
             self.book.take(durable);

@@ -1,6 +1,6 @@
 use super::*;
 
-fn lines(numbers: &[u64]) -> Vec<(u64, &'static [u8])> {
+fn lines(numbers: &[u64]) -> Vec<(u64, &'static [u8], LineHash)> {
     const LINES: [&[u8]; 6] = [
         b"{\"seq\":0}",
         b"{\"seq\":1}",
@@ -9,10 +9,11 @@ fn lines(numbers: &[u64]) -> Vec<(u64, &'static [u8])> {
         b"{\"seq\":4}",
         b"{\"seq\":5}",
     ];
-    numbers
-        .iter()
-        .map(|&number| (number, LINES[usize::try_from(number).unwrap()]))
-        .collect()
+    let line = |&number: &u64| {
+        let text = LINES[usize::try_from(number).unwrap()];
+        (number, text, line_hash(text))
+    };
+    numbers.iter().map(line).collect()
 }
 
 fn open(path: &Path) -> AuditFile {
@@ -108,4 +109,25 @@ fn a_link_or_a_foreign_file_is_refused() {
     assert_eq!(text(&other), "not ours\n");
     std::os::unix::fs::symlink(&other, &path).unwrap();
     assert!(AuditFile::open(&path, 0).is_err());
+}
+
+#[test]
+fn what_is_written_during_a_sync_is_not_taken_for_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut file = open(&path);
+    file.append(lines(&[0, 1])).unwrap();
+    let mark = file.mark();
+    file.append(lines(&[2])).unwrap();
+    mark.sync().unwrap();
+    assert_eq!(file.settle(&mark).unwrap(), Synced::Kept);
+    assert_eq!((file.last_durable(), file.length_durable()), (Some(1), 20));
+    // Moved away meanwhile, it is left with all of its lines durable.
+    let mark = file.mark();
+    file.append(lines(&[3])).unwrap();
+    std::fs::rename(&path, folder.path().join("audit.log.1")).unwrap();
+    mark.sync().unwrap();
+    assert_eq!(file.settle(&mark).unwrap(), Synced::Moved);
+    assert_eq!(file.last_durable(), Some(3));
+    assert!(!file.is_of(&mark), "a mark is of one file");
 }

@@ -1,0 +1,76 @@
+//! Where the audit devices are while the writer does not work with them: there whoever only looked at
+//! something has it recorded at once, on its own thread.
+//!
+//! The writer takes the devices away for as long as records are chained that are not committed yet:
+//! nothing may be written after these before they are known to stand.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::core::need::Need;
+use crate::run::audit_devices::{Outboxes, Records};
+use crate::run::outbox::Outbox;
+
+/// The place of the devices.
+pub(super) struct Desk(Mutex<Option<Outboxes>>);
+
+/// What became of the record of something that was only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is with the devices.
+    Recorded {
+        /// Whether somebody is to make the devices durable soon.
+        wants_sync: bool,
+    },
+    /// No device takes it.
+    Refused,
+    /// It is for the writer: it has the devices, or has to look after them first.
+    Later,
+}
+
+impl Desk {
+    /// Lays the devices down.
+    pub(super) fn new(audit: Outboxes) -> Self {
+        Self(Mutex::new(Some(audit)))
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Outboxes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the devices away. For the writer alone, which gives them back.
+    pub(super) fn take(&self) -> Outboxes {
+        self.place()
+            .take()
+            .expect("the writer gives back what it takes before it takes it again")
+    }
+
+    /// Gives the devices back.
+    pub(super) fn give_back(&self, audit: Outboxes) {
+        *self.place() = Some(audit);
+    }
+
+    /// Works with the devices where they are, if they are there.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Outboxes) -> T) -> Option<T> {
+        self.place().as_mut().map(work)
+    }
+
+    /// Records what was only looked at.
+    pub(super) fn note(&self, records: &Records, store_has_room: bool) -> Noted {
+        let mut place = self.place();
+        let Some(audit) = place.as_mut() else {
+            return Noted::Later;
+        };
+        if !audit.knows(records) || !audit.are_prompt() {
+            return Noted::Later;
+        }
+        if !audit.accept(Need::Glance, store_has_room) {
+            return Noted::Refused;
+        }
+        audit.chain(records, Need::Glance, store_has_room);
+        audit.all(Outbox::flush);
+        // Of a device that failed just now the record waits until the writer stores it.
+        Noted::Recorded {
+            wants_sync: audit.asks_for_sync() || !audit.are_prompt(),
+        }
+    }
+}
