@@ -7,8 +7,9 @@ use bastide_api::Revision;
 
 use crate::map::{Change, Key, KeyRange};
 
-/// Most keys that the log remembers: some megabytes; about a minute of a busy controller.
-const KEYS_MAX: usize = 65_536;
+/// Most keys that the log remembers, at some 200 bytes each: a second of a secrets server that does
+/// nothing but write, many minutes of a cluster's controller.
+const KEYS_MAX: usize = 16_384;
 
 /// The commits after a revision are no longer known: read a snapshot instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

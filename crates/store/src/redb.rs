@@ -26,8 +26,9 @@ use crate::map::{
 const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
-/// Bytes of redb's page cache: enough for the hot part of a small cluster.
-const CACHE_BYTES: usize = 64 << 20;
+/// Bytes of redb's page cache: enough for the hot part of a small cluster. What it does not hold, the
+/// system's page cache does.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Why a store's file was not opened. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,9 @@ const LINE_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes that are allocated at a time at least, when room is short.
 const STEP_BYTES_MIN: u64 = 4096;
+/// Bytes that are allocated at a time at least, while there is room: to allocate for each line takes as
+/// long as to write it.
+const STEP_BYTES: u64 = 256 << 10;
 
 /// An audit file, open for appending.
 pub struct AuditFile {
@@ -207,14 +210,15 @@ impl AuditFile {
         &mut self,
         lines: impl IntoIterator<Item = (u64, &'l [u8], LineHash)>,
     ) -> io::Result<usize> {
-        let mut text = Vec::new();
+        // Two lines of a usual request.
+        let mut text = Vec::with_capacity(4096);
         let (mut newest, mut newest_hash) = (self.last, None);
         let mut taken = 0;
         for (number, line, hash) in lines {
             if newest.is_none_or(|newest| newest < number) {
                 let end = self.length + (text.len() + line.len() + 1) as u64;
                 if self.paid < end {
-                    self.pay(end + self.ahead)?;
+                    self.pay(end + self.ahead.max(STEP_BYTES))?;
                 }
                 if self.paid < end {
                     self.has_room = false;
