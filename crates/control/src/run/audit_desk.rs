@@ -1,5 +1,5 @@
-//! Where the audit devices are while the writer does not work with them: there whoever only looked at
-//! something has it recorded at once, on its own thread.
+//! Where the audit devices are while the writer does not work with them: there what changed nothing is
+//! recorded at once, on the thread of whoever did it.
 //!
 //! The writer takes the devices away for as long as records are chained that are not committed yet:
 //! nothing may be written after these before they are known to stand.
@@ -13,7 +13,7 @@ use crate::run::outbox::Outbox;
 /// The place of the devices.
 pub(super) struct Desk(Mutex<Option<Outboxes>>);
 
-/// What became of the record of something that was only looked at.
+/// What became of the record of something that changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
     /// It is with the devices.
@@ -54,19 +54,19 @@ impl Desk {
         self.place().as_mut().map(work)
     }
 
-    /// Records what was only looked at.
-    pub(super) fn note(&self, records: &Records, store_has_room: bool) -> Noted {
+    /// Records something that changed nothing.
+    pub(super) fn note(&self, records: &Records, need: Need, store_has_room: bool) -> Noted {
         let mut place = self.place();
         let Some(audit) = place.as_mut() else {
             return Noted::Later;
         };
-        if !audit.knows(records) || !audit.are_prompt() {
+        if !audit.knows(records) || !audit.are_prompt() || audit.are_full() {
             return Noted::Later;
         }
-        if !audit.accept(Need::Glance, store_has_room) {
+        if !audit.accept(need, store_has_room) {
             return Noted::Refused;
         }
-        audit.chain(records, Need::Glance, store_has_room);
+        audit.chain(records, need, store_has_room);
         audit.all(Outbox::flush);
         // Of a device that failed just now the record waits until the writer stores it.
         Noted::Recorded {
@@ -74,3 +74,6 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

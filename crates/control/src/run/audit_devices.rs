@@ -179,6 +179,11 @@ impl Outboxes {
         table.is_none_or(|table| table.revision <= self.revision)
     }
 
+    /// Returns whether so much waits for a device that it has to be made durable before more does.
+    pub(super) fn are_full(&self) -> bool {
+        self.each.iter().any(|outbox| outbox.is_filled_by(4))
+    }
+
     /// Returns whether a device is filling, once until it is made durable.
     pub(super) fn asks_for_sync(&mut self) -> bool {
         let is_filling = !self.is_sync_asked && self.each.iter().any(Outbox::is_filling);

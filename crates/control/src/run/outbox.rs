@@ -460,12 +460,15 @@ impl Outbox {
         }
     }
 
-    /// Returns whether so much waits that what comes next would soon have to be refused. A device that
-    /// keeps up refuses nobody: it is made durable before that.
+    /// Returns whether this share of what may wait does. From an eighth on the device is to be made
+    /// durable: one that keeps up refuses nobody.
+    pub(super) fn is_filled_by(&self, share: usize) -> bool {
+        WAITING_MAX / share <= self.waiting.len() || WAITING_BYTES_MAX / share <= self.waiting_bytes
+    }
+
+    /// Returns whether it is to be made durable soon.
     pub(super) fn is_filling(&self) -> bool {
-        self.written != 0
-            && (WAITING_MAX / 8 <= self.waiting.len()
-                || WAITING_BYTES_MAX / 8 <= self.waiting_bytes)
+        self.written != 0 && self.is_filled_by(8)
     }
 
     /// Makes the device durable if that is due, or if it is filling.

@@ -570,7 +570,11 @@ impl Plane {
     /// Records what was only looked at, on this thread. Returns whether it is done; else it is for the
     /// writer.
     fn note(&self, records: &Records) -> Result<bool, Undone> {
-        match self.0.desk.note(records, self.0.store.has_room()) {
+        match self
+            .0
+            .desk
+            .note(records, Need::Glance, self.0.store.has_room())
+        {
             Noted::Later => Ok(false),
             Noted::Refused => Err(Undone::of_audit()),
             Noted::Recorded { wants_sync } => {

@@ -63,19 +63,25 @@ impl Job {
         }
     }
 
-    /// Returns whether it needs no commit: something was only looked at, and its record is safe once
-    /// the devices have it.
-    fn is_glance(&self) -> bool {
+    /// Returns whether it needs no commit: nothing changed, and its record is safe once the devices have
+    /// it.
+    fn is_record(&self) -> bool {
         match self {
-            Self::Write { batch, need, .. } => is_glance(batch, *need),
+            Self::Write { batch, need, .. } => {
+                is_glance(batch, *need) || is_empty(batch) && *need == Need::Record
+            }
             Self::Tick | Self::Sync | Self::Reopen | Self::Stop => false,
         }
     }
 }
 
-/// Returns whether a decision needs no commit.
+fn is_empty(batch: &Batch) -> bool {
+    batch.ops.is_empty() && batch.compares.is_empty()
+}
+
+/// Returns whether something was only looked at: its record need not be durable before the answer.
 pub(super) fn is_glance(batch: &Batch, need: Need) -> bool {
-    need == Need::Glance && batch.ops.is_empty() && batch.compares.is_empty()
+    need == Need::Glance && is_empty(batch)
 }
 
 fn bytes_of(op: &Op) -> usize {
@@ -258,17 +264,21 @@ impl Writer {
     }
 
     fn commit(&mut self, mut group: Vec<Job>) {
-        if group.iter().any(|job| matches!(job, Job::Sync | Job::Tick)) {
+        let is_full = self.desk.with(|audit| audit.are_full()).unwrap_or_default();
+        if is_full || group.iter().any(|job| matches!(job, Job::Sync | Job::Tick)) {
             self.sync_aside();
             group.retain(|job| !matches!(job, Job::Sync));
         }
         let mut answers = Vec::with_capacity(group.len());
-        if group.iter().all(Job::is_glance) {
-            group = self.note(group, &mut answers);
+        let mut is_stored = true;
+        if group.iter().any(|job| matches!(job, Job::Tick)) {
+            is_stored = self.is_prompt();
+        } else if group.iter().all(Job::is_record) {
+            (group, is_stored) = self.note(group, &mut answers);
         }
-        if !group.is_empty() {
+        if !group.is_empty() || !is_stored {
             let mut audit = self.desk.take();
-            self.commit_with(&mut audit, group, &mut answers);
+            self.commit_with(&mut audit, group, &mut answers, is_stored);
             self.desk.give_back(audit);
         }
         for (done, result) in answers {
@@ -285,37 +295,62 @@ impl Writer {
         }
     }
 
-    /// Records what was only looked at. Returns what has to be committed all the same.
-    fn note(&self, group: Vec<Job>, answers: &mut Answers) -> Vec<Job> {
+    /// Records what changed nothing. Returns what has to be committed all the same, and whether what was
+    /// recorded is as safe as it has to be.
+    fn note(&self, group: Vec<Job>, answers: &mut Answers) -> (Vec<Job>, bool) {
         let (revision, has_room) = (self.store.revision(), self.store.has_room());
-        let mut left = Vec::new();
+        let (mut left, mut is_durable_asked) = (Vec::new(), false);
         for job in group {
-            match job {
-                Job::Write {
-                    audit: Some(records),
-                    done,
+            let Job::Write {
+                batch,
+                audit: Some(records),
+                need,
+                done,
+            } = job
+            else {
+                left.push(job);
+                continue;
+            };
+            match self.desk.note(&records, need, has_room) {
+                Noted::Recorded { .. } => {
+                    is_durable_asked |= need == Need::Record;
+                    answers.push((done, Ok(revision)));
+                }
+                Noted::Refused => answers.push((done, Err(WriteError::Audit))),
+                Noted::Later => left.push(Job::Write {
                     batch,
+                    audit: Some(records),
                     need,
-                } => match self.desk.note(&records, has_room) {
-                    Noted::Recorded { .. } => answers.push((done, Ok(revision))),
-                    Noted::Refused => answers.push((done, Err(WriteError::Audit))),
-                    Noted::Later => left.push(Job::Write {
-                        batch,
-                        audit: Some(records),
-                        need,
-                        done,
-                    }),
-                },
-                other => left.push(other),
+                    done,
+                }),
             }
         }
-        left
+        if !is_durable_asked {
+            return (left, true);
+        }
+        self.sync_aside();
+        // Where a device failed meanwhile, its records are stored until it has them.
+        (left, self.is_prompt())
     }
 
-    /// Commits a group, and gives the devices its records once it stands.
-    fn commit_with(&mut self, audit: &mut Outboxes, group: Vec<Job>, answers: &mut Answers) {
+    /// Returns whether all devices have what they were given.
+    fn is_prompt(&self) -> bool {
+        self.desk
+            .with(|audit| audit.are_prompt())
+            .unwrap_or_default()
+    }
+
+    /// Commits a group, and gives the devices its records once it stands. `is_stored`: whether there is
+    /// nothing to store but what the group brings.
+    fn commit_with(
+        &mut self,
+        audit: &mut Outboxes,
+        group: Vec<Job>,
+        answers: &mut Answers,
+        is_stored: bool,
+    ) {
         audit.all(Outbox::revive);
-        match self.apply(audit, group, answers) {
+        match self.apply(audit, group, answers, is_stored) {
             Ok(revision) => {
                 let every = self.sync_every;
                 audit.all(|outbox| {
@@ -357,6 +392,7 @@ impl Writer {
         audit: &mut Outboxes,
         group: Vec<Job>,
         answers: &mut Answers,
+        is_stored: bool,
     ) -> Result<Revision, StoreError> {
         let (mut ticked, mut reopens) = (false, false);
         let mut writes = Vec::with_capacity(group.len());
@@ -387,6 +423,9 @@ impl Writer {
             audit.follow(records, snapshot)?;
         }
         let mut own = self.housekeeping(audit, ticked, reopens, !writes.is_empty());
+        if !is_stored {
+            self.store_waiting(audit, &mut own);
+        }
         if writes.is_empty() && own.ops.is_empty() {
             return Ok(store.revision());
         }
@@ -438,14 +477,19 @@ impl Writer {
             return Err(error);
         }
         // What was only looked at before goes along: what is durable never has a gap.
-        for (key, text) in audit.take_unstored() {
-            let sealed = self.barrier.seal(&key, &text);
-            own.ops.push(Op::Put(key, sealed));
-        }
+        self.store_waiting(audit, &mut own);
         if !own.ops.is_empty() {
             let _ = begun.apply(&own)?;
         }
         begun.commit()
+    }
+
+    /// Adds what waits for the devices and is not stored yet.
+    fn store_waiting(&self, audit: &mut Outboxes, own: &mut Batch) {
+        for (key, text) in audit.take_unstored() {
+            let sealed = self.barrier.seal(&key, &text);
+            own.ops.push(Op::Put(key, sealed));
+        }
     }
 
     /// Looks after room and audit file at a tick, trims the outbox and persists the time, at a tick or

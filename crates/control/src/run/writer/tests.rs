@@ -169,10 +169,10 @@ impl Rig {
         let job = Job::Write {
             batch: barrier.seal_batch(batch),
             audit: Some(records(asked)),
-            need: if asked.is_glance {
-                Need::Glance
-            } else {
-                Need::Room
+            need: match (asked.is_glance, asked.keys.is_empty()) {
+                (true, _) => Need::Glance,
+                (false, true) => Need::Record,
+                (false, false) => Need::Room,
             },
             done,
         };
