@@ -4,11 +4,14 @@
 //! The writer takes the devices away for as long as records are chained that are not committed yet:
 //! nothing may be written after these before they are known to stand.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::core::need::Need;
 use crate::run::audit_devices::{Outboxes, Records};
 use crate::run::outbox::Outbox;
+
+/// How often the place is asked for before waiting for it: some microseconds, as long as a record takes.
+const SPINS_MAX: u32 = 200;
 
 /// The place of the devices.
 pub(super) struct Desk(Mutex<Option<Outboxes>>);
@@ -54,9 +57,21 @@ impl Desk {
         self.place().as_mut().map(work)
     }
 
+    /// Waits for the place as whoever is about to be done with it: to sleep and be woken takes longer.
+    fn place_soon(&self) -> MutexGuard<'_, Option<Outboxes>> {
+        for _ in 0..SPINS_MAX {
+            match self.0.try_lock() {
+                Ok(place) => return place,
+                Err(TryLockError::Poisoned(place)) => return place.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        self.place()
+    }
+
     /// Records something that changed nothing.
     pub(super) fn note(&self, records: &Records, need: Need, store_has_room: bool) -> Noted {
-        let mut place = self.place();
+        let mut place = self.place_soon();
         let Some(audit) = place.as_mut() else {
             return Noted::Later;
         };
