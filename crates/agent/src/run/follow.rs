@@ -178,7 +178,7 @@ pub async fn follow(state: StateDir, member: Member, pictures: watch::Sender<Pic
             is_news
         });
         debug!(%error, "the watch ended");
-        tokio::time::sleep(super::report::retry(attempt, &member)).await;
+        tokio::time::sleep(member.retry_after(attempt)).await;
         attempt += 1;
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bastide_api::v1::{
     Instance, JoinAnswer, NO_MEMBER, RIVAL, RUNS_MAX, RenewAnswer, RenewRequest,
@@ -16,7 +17,11 @@ use tracing::{info, warn};
 
 use super::state::{Membership, Runs, StateDir, StateError};
 use crate::core::picture::Standing;
-use crate::core::schedule::Life;
+use crate::core::schedule::{Life, retry_after};
+
+/// After how many attempts, 20 s in all, an agent that is not the node asks rarely, and how often.
+const OUTSIDE_AFTER: u32 = 8;
+const OUTSIDE_RETRY: Duration = Duration::from_secs(60);
 
 /// What went wrong with the membership.
 #[derive(Debug, thiserror::Error)]
@@ -244,8 +249,18 @@ impl Member {
         }
     }
 
+    /// How long to wait before attempt number `attempt` to reach the controller. Whoever is not the node
+    /// asks from time to time whether that is so still, and no more often: each time is written down.
+    pub fn retry_after(&self, attempt: u32) -> Duration {
+        if *self.standing().borrow() != Standing::Member && OUTSIDE_AFTER < attempt {
+            OUTSIDE_RETRY
+        } else {
+            retry_after(attempt, self.jitter())
+        }
+    }
+
     /// A number that differs between nodes, to spread what they do in time.
-    pub fn jitter(&self) -> u8 {
+    fn jitter(&self) -> u8 {
         self.node().as_bytes()[0]
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bastide_api::NodeId;
 use bastide_api::v1::{NodeFacts, PathFact, RenewAnswer, RenewRequest};
@@ -13,13 +12,8 @@ use tracing::{debug, info, warn};
 use super::engine::EngineState;
 use super::follow::Picture;
 use super::membership::Member;
-use crate::core::picture::Standing;
-use crate::core::schedule::{self, REPORT_INTERVAL, REPORT_INTERVAL_MIN, retry_after};
+use crate::core::schedule::{self, REPORT_INTERVAL, REPORT_INTERVAL_MIN};
 use crate::core::{picture, skew};
-
-/// After how many attempts, 20 s in all, an agent that is not the node asks rarely, and how often.
-const OUTSIDE_AFTER: u32 = 8;
-const OUTSIDE_RETRY: Duration = Duration::from_secs(60);
 
 /// What reports are made of.
 #[derive(Clone)]
@@ -94,7 +88,7 @@ pub async fn run(mut observed: Observed, member: Member) {
             Err(error) => {
                 debug!(%error, "report not delivered");
                 attempt += 1;
-                retry(attempt, &member)
+                member.retry_after(attempt)
             }
         };
         tokio::select! {
@@ -104,17 +98,6 @@ pub async fn run(mut observed: Observed, member: Member) {
                 tokio::time::sleep(REPORT_INTERVAL_MIN).await;
             }
         }
-    }
-}
-
-/// How long to wait before the next attempt. Whoever is not the node asks from time to time whether
-/// that is so still, and no more often: each time is written down.
-pub fn retry(attempt: u32, member: &Member) -> Duration {
-    let wait = retry_after(attempt, member.jitter());
-    if *member.standing().borrow() != Standing::Member && OUTSIDE_AFTER < attempt {
-        OUTSIDE_RETRY
-    } else {
-        wait
     }
 }
 
