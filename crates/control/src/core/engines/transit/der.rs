@@ -1,42 +1,18 @@
 //! The little of DER and PEM that keys need: what is read here was written by the cryptographic
 //! library, except for signatures and public keys in PEM, which it parses after us.
 
-use data_encoding::{BASE64, BASE64_MIME_PERMISSIVE};
+use bastide_pki::x509;
+use bastide_pki::x509::der::{BIT_STRING, INTEGER, OCTET_STRING, Reader, SEQUENCE};
+use data_encoding::BASE64_MIME_PERMISSIVE;
 
 /// Largest PEM that is read, in bytes.
 const PEM_BYTES_MAX: usize = 16 << 10;
 
-const INTEGER: u8 = 0x02;
-const BITS: u8 = 0x03;
-const OCTETS: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
-
-/// Reads one element of a kind; returns its content and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    if found != tag {
-        return None;
-    }
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            let length = digits
-                .iter()
-                .fold(0, |length, digit| length << 8 | usize::from(*digit));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-/// Returns a positive integer without leading zeros.
-fn integer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (content, rest) = element(bytes, INTEGER)?;
+/// Reads a positive integer; returns it without leading zeros.
+fn integer<'d>(from: &mut Reader<'d>) -> Option<&'d [u8]> {
+    let content = from.value(INTEGER).ok()?;
     let zeros = content.iter().take_while(|byte| **byte == 0).count();
-    Some((&content[zeros..], rest))
+    Some(&content[zeros..])
 }
 
 /// The numbers of an RSA key.
@@ -53,74 +29,53 @@ pub(super) struct RsaNumbers<'d> {
 
 /// Returns the RSAPrivateKey (RFC 8017, A.1.2) inside of a PrivateKeyInfo (RFC 5208).
 pub(super) fn inner_of_pkcs8(pkcs8: &[u8]) -> Option<&[u8]> {
-    let (info, _) = element(pkcs8, SEQUENCE)?;
-    let (_version, rest) = integer(info)?;
-    let (_algorithm, rest) = element(rest, SEQUENCE)?;
-    let (inner, _) = element(rest, OCTETS)?;
-    Some(inner)
+    let mut info = Reader::new(pkcs8).nested(SEQUENCE).ok()?;
+    let _version = integer(&mut info)?;
+    let _algorithm = info.value(SEQUENCE).ok()?;
+    info.value(OCTET_STRING).ok()
 }
 
 /// Reads the numbers of an RSA key out of its PKCS #8.
 pub(super) fn rsa_numbers(pkcs8: &[u8]) -> Option<RsaNumbers<'_>> {
-    let (key, _) = element(inner_of_pkcs8(pkcs8)?, SEQUENCE)?;
-    let (_version, rest) = integer(key)?;
-    let (n, rest) = integer(rest)?;
-    let (e, rest) = integer(rest)?;
-    let (d, rest) = integer(rest)?;
-    let (p, rest) = integer(rest)?;
-    let (q, rest) = integer(rest)?;
-    let (dp, rest) = integer(rest)?;
-    let (dq, rest) = integer(rest)?;
-    let (qinv, _) = integer(rest)?;
+    let mut key = Reader::new(inner_of_pkcs8(pkcs8)?).nested(SEQUENCE).ok()?;
+    let _version = integer(&mut key)?;
     Some(RsaNumbers {
-        n,
-        e,
-        d,
-        p,
-        q,
-        dp,
-        dq,
-        qinv,
+        n: integer(&mut key)?,
+        e: integer(&mut key)?,
+        d: integer(&mut key)?,
+        p: integer(&mut key)?,
+        q: integer(&mut key)?,
+        dp: integer(&mut key)?,
+        dq: integer(&mut key)?,
+        qinv: integer(&mut key)?,
     })
 }
 
 /// Returns modulus and exponent of an RSA key's SubjectPublicKeyInfo (RFC 8017, A.1.1).
 pub(super) fn rsa_public(spki: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (info, _) = element(spki, SEQUENCE)?;
-    let (_algorithm, rest) = element(info, SEQUENCE)?;
-    let (bits, _) = element(rest, BITS)?;
+    let mut info = Reader::new(spki).nested(SEQUENCE).ok()?;
+    let _algorithm = info.value(SEQUENCE).ok()?;
+    let bits = info.value(BIT_STRING).ok()?;
     // The first byte says that no bits are unused.
-    let (both, _) = element(bits.get(1..)?, SEQUENCE)?;
-    let (n, rest) = integer(both)?;
-    let (e, _) = integer(rest)?;
-    Some((n, e))
+    let mut both = Reader::new(bits.get(1..)?).nested(SEQUENCE).ok()?;
+    Some((integer(&mut both)?, integer(&mut both)?))
 }
 
 /// Returns whether bytes are an ECDSA signature: two numbers and nothing more.
 pub(super) fn is_ecdsa_signature(bytes: &[u8]) -> bool {
     let read = || {
-        let (both, rest) = element(bytes, SEQUENCE)?;
-        let (_r, after) = integer(both)?;
-        let (_s, end) = integer(after)?;
-        (rest.is_empty() && end.is_empty()).then_some(())
+        let mut whole = Reader::new(bytes);
+        let mut both = whole.nested(SEQUENCE).ok()?;
+        let (_r, _s) = (integer(&mut both)?, integer(&mut both)?);
+        both.end().and(whole.end()).ok()
     };
     read().is_some()
 }
 
-/// Writes PEM with lines of 64 letters, and a line's end after the last.
+/// Writes PEM, with a line's end after the last line.
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
-    let text = BASE64.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, next) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = next;
-    }
-    pem.push_str("-----END ");
-    pem.push_str(label);
-    pem.push_str("-----\n");
+    let mut pem = x509::pem(label, der);
+    pem.push('\n');
     pem
 }
 
