@@ -86,10 +86,16 @@ pub fn run() -> anyhow::Result<bool> {
             &program,
         ));
     }
-    for path in tracked()? {
+    let files = tracked()?;
+    findings.extend(documents::designs(&read(documents::DESIGNS)?, &files));
+    for path in &files {
         // What is no text holds no words.
-        if let Ok(text) = fs::read_to_string(root().join(&path)) {
-            findings.extend(words::check(&path, &text));
+        let Ok(text) = fs::read_to_string(root().join(path)) else {
+            continue;
+        };
+        findings.extend(words::check(path, &text));
+        if std::path::Path::new(path).extension() == Some("md".as_ref()) {
+            findings.extend(documents::links(path, &text, &files));
         }
     }
 

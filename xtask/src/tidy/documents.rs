@@ -6,6 +6,8 @@ use super::Finding;
 use super::tokens::split;
 
 const DEPENDENCIES: &str = "docs/dependencies.md";
+/// The list of the design notes, which stand beside it.
+pub const DESIGNS: &str = "docs/design/README.md";
 
 /// Returns direct dependencies without a row in the table, and rows without a dependency.
 pub fn dependencies(text: &str, direct: &BTreeSet<String>) -> Vec<Finding> {
@@ -97,6 +99,62 @@ pub fn commands(
         }
     }
     findings
+}
+
+/// Returns the links of a document that lead to nothing in the tree.
+pub fn links(path: &str, text: &str, files: &[String]) -> Vec<Finding> {
+    let is_there = |target: &str| {
+        let folder = format!("{target}/");
+        files
+            .iter()
+            .any(|file| file == target || file.starts_with(&folder))
+    };
+    linked(path, text)
+        .filter(|(_, target)| !is_there(target))
+        .map(|(line, target)| {
+            let what = format!("the link leads to `{target}`, which is not there");
+            Finding::new(format!("{path}:{line}"), what)
+        })
+        .collect()
+}
+
+/// Returns the design notes that their list does not name.
+pub fn designs(index: &str, files: &[String]) -> Vec<Finding> {
+    let known: BTreeSet<String> = linked(DESIGNS, index).map(|(_, target)| target).collect();
+    let folder = DESIGNS.trim_end_matches("README.md");
+    files
+        .iter()
+        .filter(|file| file.starts_with(folder) && *file != DESIGNS && !known.contains(*file))
+        .map(|file| Finding::new(DESIGNS, format!("`{file}` is not listed")))
+        .collect()
+}
+
+/// Returns the places in the tree to which a document links, each with its line.
+fn linked<'d>(path: &'d str, text: &'d str) -> impl Iterator<Item = (usize, String)> + 'd {
+    text.lines().enumerate().flat_map(move |(at, line)| {
+        let links = line.split("](").skip(1);
+        links.filter_map(move |rest| Some((at + 1, target(path, rest.split_once(')')?.0)?)))
+    })
+}
+
+/// Returns where in the tree a link leads; `None`: to the document itself, or out of the tree.
+fn target(document: &str, link: &str) -> Option<String> {
+    let link = link.split('#').next()?;
+    if link.is_empty() || link.contains(':') {
+        return None;
+    }
+    let mut parts: Vec<&str> = document.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
 }
 
 #[cfg(test)]

@@ -58,3 +58,28 @@ fn a_command_in_a_block_of_code_must_exist() {
         ]
     );
 }
+
+fn files() -> Vec<String> {
+    ["docs/a.md", DESIGNS, "docs/design/001-one.md"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+#[test]
+fn a_link_that_leads_to_nothing_is_found() {
+    let text =
+        "[a](../a.md) and [b](../b.md#x),\n[c](001-one.md), [d](..), [e](https://x), [f](#g)";
+    assert_eq!(
+        shown(&links(DESIGNS, text, &files())),
+        ["docs/design/README.md:1: the link leads to `docs/b.md`, which is not there"]
+    );
+}
+
+#[test]
+fn a_design_note_that_is_not_listed_is_found() {
+    assert_eq!(designs("| [1](001-one.md) |", &files()), []);
+    assert_eq!(
+        shown(&designs("| 001-one.md |", &files())),
+        ["docs/design/README.md: `docs/design/001-one.md` is not listed"]
+    );
+}
