@@ -1,5 +1,19 @@
 //! What the control plane decides, without clock, disk, wire or randomness of its own.
 //!
+//! # What stands where
+//!
+//! - The way of a request: [`path`], [`request`] and [`fields`] are what comes in; [`pipeline`] is the
+//!   way; [`throttle`], [`quotas`] and [`lockout`] brake it, [`policy`] allows it, [`mounts`] and
+//!   [`registry`] say who decides it; [`reply`] and [`refusal`] are what goes out, [`wrapping`] puts it
+//!   aside and [`audit`] records it.
+//! - What decisions are made with: [`engine`] says what an engine is and gets, [`draft`] is the batch in
+//!   the making, [`tables`] what stands in the store, [`need`] what may wait for room there, [`entropy`]
+//!   and [`facts`] are passed in, [`outside`] is what servers elsewhere are asked.
+//! - What proves who asks: [`auth`], whose methods share [`role`] and [`cidrs`]. What grants things:
+//!   [`engines`].
+//! - What they leave: [`tokens`], [`leases`], [`identity`]; what ends is swept by [`tend`].
+//! - What an operator says of the server: [`config`].
+//!
 //! # How to add an engine or an auth method
 //!
 //! 1. Write a type in `engines/` or `auth/` and implement [`engine::Engine`] for it: `kind` is its
@@ -13,6 +27,8 @@
 //! 3. What expires is a lease: [`engine::Context::grant`], `extend`, `end`; `Engine::revoke` undoes
 //!    what the lease stood for. What is merely observed goes to [`engine::Context::observe`].
 //! 4. Register it in [`registry::Registry::built_in`], and mount it there if each cluster has it.
+//! 5. Its tests ask through `trial`, the whole pipeline without disk and wire. A parser of foreign bytes
+//!    gets a target in `fuzz.rs`, and a decision that was weighed a note in `docs/design/`.
 
 pub mod audit;
 pub mod auth;

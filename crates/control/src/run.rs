@@ -1,4 +1,13 @@
-//! What the control plane does: writer, listeners, audit file, expiry, clock.
+//! What the control plane does around its decisions.
+//!
+//! - Requests: [`listen`] and [`http`] take them in, [`gate`] hands them to the plane or answers while
+//!   the server is sealed, [`plane`] has them decided and does slow work, [`writer`] commits.
+//! - Audit: [`outbox`] brings records to a device ([`audit_file`] and others), [`log_book`] signs
+//!   checkpoints of them.
+//! - Servers: [`server`] opens a store; [`channel`] is a cluster's controller, [`standalone`] the API
+//!   alone, [`dev`] one for trying things out.
+//! - Others: [`directory`], [`fetch`] and [`transit_seal`] ask servers that are not of this cluster,
+//!   which [`trust`] judges.
 
 mod audit_desk;
 pub mod audit_devices;

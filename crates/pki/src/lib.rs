@@ -8,6 +8,9 @@
 //!   controller: ViewEntries --ViewSigner::sign--> signature --verify_view--> Verified<ViewEntries>
 //! ```
 //!
+//! Beside it stand the formats of others: [`x509`] for certificate authorities of the operator's own,
+//! [`ssh`] for OpenSSH, [`log`] for what makes a log tamper-evident.
+//!
 //! This crate never stores anything, never reads a clock, and never opens a socket. Times and serial
 //! numbers are passed in; keys are drawn from the system's random source.
 

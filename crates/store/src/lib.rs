@@ -3,12 +3,13 @@
 //!
 //! A [`Store`] keeps bytes under keys, counts commits, and can tell what changed since one of them;
 //! [`RedbStore`] is the store of a single controller, on disk or in memory. [`Unsealed`] holds the
-//! keyring: values are sealed before they reach a store and opened after they leave it.
+//! keyring: values are sealed before they reach a store and opened after they leave it. What opens it
+//! is a [`Seal`]: a key file, shares that people hold, a TPM, or a key that another server holds.
 //!
 //! ```text
 //!   decision --plain--> Unsealed::seal --sealed--> Transaction --fsync--> disk
 //!   handler <--plain--- OpenSnapshot  <--sealed--- Snapshot    <--------- disk
-//!   seal (key file, shares) --wraps--> root key --seals--> keyring --derives--> a key per table
+//!   seal --wraps--> root key --seals--> keyring of epochs --derives--> a key per epoch and table
 //! ```
 //!
 //! This crate never stores a plain value or a plain key, never decides who may read, and never
