@@ -17,10 +17,10 @@ use crate::core::fields::Fields;
 use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
 
-/// Kinds of auth methods whose names are locked where nothing is said. What people choose can be
-/// guessed; an approle's secret id has 122 random bits and more, and to lock its role would only let
-/// strangers stop machines.
-const KINDS: &[&str] = &["userpass", "ldap"];
+/// Kinds of auth methods whose names are locked where nothing is said, as in Vault. What people choose
+/// can be guessed, and so can a secret id that somebody chose for a role; the name of a role is its id,
+/// which strangers do not know.
+const KINDS: &[&str] = &["approle", "ldap", "userpass"];
 /// What holds where nothing is said, as in Vault.
 const DEFAULT: Rule = Rule {
     threshold: 5,

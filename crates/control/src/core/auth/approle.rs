@@ -12,13 +12,18 @@
 //! A role's serial is drawn when it is made: secret ids of a role that was deleted are not those of
 //! one that is made later under its name, and an accessor names nothing of another role.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 
 use crate::core::auth::display_name;
 use crate::core::cidrs;
 use crate::core::engine::{Call, Context, Engine};
 use crate::core::identity::Alias;
 use crate::core::leases::{Lease, Subject};
+use crate::core::lockout;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Answer, Login, Reply};
 use crate::core::request::Operation;
@@ -32,6 +37,8 @@ use role::Role;
 
 /// Longest role id or secret id, in bytes, as Vault's.
 const ID_BYTES_MAX: usize = 4096;
+/// Longest role id that wrong secret ids are counted under as it is, in bytes.
+const COUNTED_BYTES_MAX: usize = 128;
 /// What whoever brings a wrong role id or secret id is told: not which of the two it was.
 const WRONG: &str = "invalid role or secret ID";
 
@@ -145,18 +152,38 @@ impl Engine for AppRole {
     }
 }
 
-/// Judges a role id and a secret id. A secret id is spent only once all else is found good.
+/// Returns the name that wrong secret ids of a role are counted under: its id, or the digest of one
+/// that is long or cannot be shown.
+fn counted(role_id: &str) -> Cow<'_, str> {
+    if role_id.len() <= COUNTED_BYTES_MAX && !role_id.chars().any(char::is_control) {
+        return role_id.into();
+    }
+    HEXLOWER
+        .encode(digest(&SHA256, role_id.as_bytes()).as_ref())
+        .into()
+}
+
+/// Judges a role id and a secret id. A secret id is spent only once all else is found good. Ids of
+/// roles that do not exist are counted as those that do: a lock tells nobody which is which.
 fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
     let wrong = || Refusal::invalid(WRONG);
     let fields = call.fields();
     let role_id = fields.required("role_id")?;
-    let role = role::by_id(ctx, &role_id)?.ok_or_else(wrong)?;
+    let counted = counted(&role_id);
+    lockout::admit(ctx, &counted)?;
+    let Some(role) = role::by_id(ctx, &role_id)? else {
+        lockout::failed(ctx, &counted);
+        return Err(wrong());
+    };
     let mut metadata = BTreeMap::new();
     let mut token_bound_cidrs = Vec::new();
     let mut spent = None;
     if role.bind_secret_id {
         let given = fields.required("secret_id")?;
-        let found = secret_id::find(ctx, &role, &given)?.ok_or_else(wrong)?;
+        let Some(found) = secret_id::find(ctx, &role, &given)? else {
+            lockout::failed(ctx, &counted);
+            return Err(wrong());
+        };
         if !cidrs::admit(&found.entry.cidr_list, ctx.peer.address) {
             return Err(unauthorised(
                 ctx,
@@ -187,6 +214,7 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> 
     if let Some(found) = spent {
         secret_id::spend(ctx, &role, found)?;
     }
+    lockout::succeeded(ctx, &counted);
     Ok(Reply::Login(Box::new(login)).into())
 }
 

@@ -150,7 +150,7 @@ fn the_configuration_speaks_for_kinds_of_methods_and_a_mount_for_itself() {
     let seed = bastide_api::Secret::new([0; 32]);
     let mut entropy = crate::core::entropy::Entropy::new(&seed);
     let path = crate::core::path::MountPath::parse("auth/x").unwrap();
-    let mut mount = Mount::new(&mut entropy, path, "approle");
+    let mut mount = Mount::new(&mut entropy, path, "jwt");
     let mut configured = Configured::new();
     let all = Settings {
         threshold: Some(9),
@@ -161,8 +161,10 @@ fn the_configuration_speaks_for_kinds_of_methods_and_a_mount_for_itself() {
     assert_eq!(
         rule(&mount, &configured),
         None,
-        "its secrets are not guessed"
+        "signatures are not guessed"
     );
+    mount.kind = "approle".to_owned();
+    assert_eq!(rule(&mount, &configured).unwrap().threshold, 9);
     mount.kind = "ldap".to_owned();
     assert_eq!(rule(&mount, &configured).unwrap().threshold, 9);
     let of_kind = Settings {
@@ -182,7 +184,7 @@ fn the_configuration_speaks_for_kinds_of_methods_and_a_mount_for_itself() {
     };
     mount.config.user_lockout = Some(own);
     assert_eq!(rule(&mount, &configured), None);
-    mount.kind = "approle".to_owned();
+    mount.kind = "jwt".to_owned();
     mount.config.user_lockout = Some(of_kind);
     assert_eq!(rule(&mount, &configured).unwrap().threshold, 3);
 }

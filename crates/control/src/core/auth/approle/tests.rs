@@ -108,6 +108,70 @@ fn what_is_wrong_with_a_login_is_not_told_apart() {
 }
 
 #[test]
+fn five_wrong_secret_ids_lock_their_role_alone_whether_it_exists_or_not() {
+    let mut trial = with_role(json!({}));
+    trial.write("auth/approle/role/other", json!({}));
+    let (id, other) = (role_id(&mut trial, "ci"), role_id(&mut trial, "other"));
+    let (good, _) = secret(&mut trial, "ci", json!({}));
+    let (of_other, _) = secret(&mut trial, "other", json!({}));
+    let is_locked =
+        |trial: &mut Trial, id: &str| matches!(log_in(trial, id, &good), Err(Refusal::Locked));
+    let endless = "x".repeat(ID_BYTES_MAX + 1);
+    for _ in 0..4 {
+        log_in(&mut trial, &id, "wrong").unwrap_err();
+    }
+    // A right one in between forgets the wrong ones.
+    assert!(log_in(&mut trial, &id, &good).is_ok());
+    for _ in 0..5 {
+        for id in [id.as_str(), "nobody", &endless] {
+            assert_eq!(text(log_in(&mut trial, id, "wrong").unwrap_err()), WRONG);
+        }
+        // What is not a wrong secret id is not counted.
+        let data = json!({ "role_id": other });
+        let missing = trial.ask(As::Nobody, Operation::Update, LOGIN, data);
+        assert_eq!(text(missing.unwrap_err()), "missing secret_id");
+    }
+    for id in [id.as_str(), "nobody", &endless] {
+        assert!(is_locked(&mut trial, id));
+    }
+    assert!(log_in(&mut trial, &other, &of_other).is_ok());
+    let shown = trial
+        .root(Operation::Read, "sys/locked-users", json!({}))
+        .unwrap();
+    let method = &shown["by_namespace"][0]["mount_accessors"][0];
+    let names = method["alias_identifiers"].as_array().unwrap().clone();
+    assert!(names.len() == 3 && names.contains(&json!(id)), "{names:?}");
+    let longest = names.iter().map(|it| it.as_str().unwrap().len()).max();
+    assert_eq!(longest, Some(64), "what strangers send is not kept as it is");
+    // Each is unlocked as it is shown.
+    let accessor = method["mount_accessor"].as_str().unwrap();
+    for name in &names {
+        let unlock = format!("sys/locked-users/{accessor}/unlock/{}", name.as_str().unwrap());
+        trial.write(&unlock, json!({}));
+    }
+    assert!(!is_locked(&mut trial, &endless) && log_in(&mut trial, &id, &good).is_ok());
+}
+
+#[test]
+fn a_lock_on_a_role_ends_by_itself_and_can_be_turned_off() {
+    let mut trial = with_role(json!({}));
+    let id = role_id(&mut trial, "ci");
+    let (good, _) = secret(&mut trial, "ci", json!({}));
+    let lock = |trial: &mut Trial| {
+        for _ in 0..5 {
+            log_in(trial, &id, "wrong").unwrap_err();
+        }
+        matches!(log_in(trial, &id, &good), Err(Refusal::Locked))
+    };
+    assert!(lock(&mut trial));
+    trial.pass(15 * 60);
+    assert!(log_in(&mut trial, &id, &good).is_ok());
+    let off = json!({ "user_lockout_config": { "lockout_disable": true } });
+    trial.write("sys/auth/approle/tune", off);
+    assert!(!lock(&mut trial));
+}
+
+#[test]
 fn a_secret_id_with_one_use_raced_by_many_lets_one_in() {
     let mut trial = with_role(json!({ "secret_id_num_uses": 1 }));
     let id = role_id(&mut trial, "ci");
