@@ -118,11 +118,7 @@ impl Role {
             }
             self.patterns.insert(field.to_owned(), given);
         }
-        if fields.flag("ocsp_enabled")? == Some(true) {
-            return Err(Refusal::invalid(
-                "OCSP is not asked at logins: give the authority's revocation list to `crls/`",
-            ));
-        }
+        refuse_ocsp(fields)?;
         if let Some(name) = fields.text("display_name")? {
             self.display_name = name;
         }
@@ -140,6 +136,33 @@ impl Role {
             data.insert(field.to_owned(), json!(self.patterns(field)));
         }
         data
+    }
+}
+
+/// Refuses what asks for OCSP: who says it, and is not told, takes revoked certificates for refused. What
+/// clients send with their defaults asks for nothing.
+fn refuse_ocsp(fields: Fields<'_>) -> Result<(), Refusal> {
+    let mut asked = Vec::new();
+    for name in ["ocsp_enabled", "ocsp_query_all_servers"] {
+        if fields.flag(name)? == Some(true) {
+            asked.push(name);
+        }
+    }
+    if fields
+        .text("ocsp_ca_certificates")?
+        .is_some_and(|it| !it.is_empty())
+    {
+        asked.push("ocsp_ca_certificates");
+    }
+    let servers = fields.list("ocsp_servers_override")?.unwrap_or_default();
+    if servers.iter().any(|it| !it.is_empty()) {
+        asked.push("ocsp_servers_override");
+    }
+    match asked.first() {
+        None => Ok(()),
+        Some(name) => Err(Refusal::invalid(format!(
+            "{name}: OCSP is not asked at logins: give the authority's revocation list to `crls/`"
+        ))),
     }
 }
 

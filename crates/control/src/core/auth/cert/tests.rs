@@ -531,7 +531,15 @@ fn a_role_is_read_as_it_was_written_and_config_too() {
         ),
         (
             json!({ "certificate": pem_of(&root), "ocsp_enabled": true }),
-            "OCSP",
+            "ocsp_enabled: OCSP is not asked",
+        ),
+        (
+            json!({ "certificate": pem_of(&root), "ocsp_servers_override": ["http://o"] }),
+            "ocsp_servers_override: OCSP is not asked",
+        ),
+        (
+            json!({ "certificate": pem_of(&root), "ocsp_ca_certificates": "PEM" }),
+            "ocsp_ca_certificates: OCSP is not asked",
         ),
         (
             json!({ "certificate": pem_of(&root), "required_extensions": "1.2" }),
@@ -541,6 +549,12 @@ fn a_role_is_read_as_it_was_written_and_config_too() {
         let refused = trial.root(Operation::Update, "auth/cert/certs/x", fields.clone());
         assert!(text(refused.unwrap_err()).contains(why), "{fields}");
     }
+    // What clients send who want none of it.
+    let defaults = json!({
+        "certificate": pem_of(&root), "ocsp_enabled": false, "ocsp_servers_override": [],
+        "ocsp_ca_certificates": "", "ocsp_fail_open": false, "ocsp_query_all_servers": false,
+    });
+    trial.write("auth/cert/certs/x", defaults);
     let config = trial
         .root(Operation::Read, "auth/cert/config", json!({}))
         .unwrap();
