@@ -14,6 +14,7 @@ use crate::core::request::Operation;
 
 pub mod devices;
 mod hasher;
+pub mod headers;
 mod line;
 pub mod log;
 

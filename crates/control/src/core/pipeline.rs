@@ -261,6 +261,7 @@ const SPREAD: &[&str] = &[
     "sys/capabilities",
     "sys/capabilities-accessor",
     "sys/capabilities-self",
+    "sys/config/auditing/request-headers",
     "sys/config/cors",
     "sys/ha-status",
     "sys/key-status",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{NodeId, Secret};
+use hyper::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::core::idempotency::IdempotencyKey;
@@ -103,6 +104,8 @@ pub struct Request {
     pub path: ApiPath,
     /// The fields of body or query.
     pub data: Map<String, Value>,
+    /// The headers as they came, for the audit records alone. There may be secrets among them.
+    pub headers: HeaderMap,
     /// The token, if one came.
     pub token: Option<Secret<String>>,
     /// How long a wrapped response should last, if it should be wrapped.

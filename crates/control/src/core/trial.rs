@@ -150,6 +150,7 @@ impl Trial {
                 path
             },
             data,
+            headers: hyper::HeaderMap::new(),
             token: token.map(|token| Secret::new(token.to_owned())),
             wrap: None,
             idempotency: None,

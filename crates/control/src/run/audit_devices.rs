@@ -10,6 +10,7 @@ use bastide_api::Revision;
 use bastide_store::{Batch, Key, OpenSnapshot, Unsealed};
 
 use crate::core::audit::devices::{Device, DeviceId};
+use crate::core::audit::headers::Headers;
 use crate::core::audit::{Audited, Hasher, Lines, Recorder};
 use crate::core::need::Need;
 use crate::core::pipeline::Envelope;
@@ -27,20 +28,25 @@ pub struct DeviceTable {
 
 impl DeviceTable {
     /// Makes the table of a revision. `own`: what the hashes of the server's own device are salted
-    /// with, if it has one.
+    /// with, if it has one. `headers`: which headers of requests all of them record.
     pub(super) fn new(
         revision: Revision,
         barrier: &Unsealed,
         own: Option<&str>,
         others: Vec<Arc<Device>>,
+        headers: &Arc<Headers>,
     ) -> Self {
+        let with = |recorder| Recorder {
+            headers: Arc::clone(headers),
+            ..recorder
+        };
         Self {
             revision,
-            own: own.map(|salt| Recorder::usual(Hasher::new(barrier, salt))),
+            own: own.map(|salt| with(Recorder::usual(Hasher::new(barrier, salt)))),
             others: others
                 .into_iter()
                 .map(|device| {
-                    let recorder = device.recorder(barrier);
+                    let recorder = with(device.recorder(barrier));
                     (device, recorder)
                 })
                 .collect(),

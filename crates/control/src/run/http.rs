@@ -434,14 +434,17 @@ async fn parse(
     if operation == Operation::List {
         path = path.into_folder();
     }
+    let (token, wrap) = (token(&head.headers)?, wrap(&head.headers)?);
+    let idempotency = idempotency(&head.headers)?;
     Ok(Request {
         id: request_id(),
         operation,
         path,
         data,
-        token: token(&head.headers)?,
-        wrap: wrap(&head.headers)?,
-        idempotency: idempotency(&head.headers)?,
+        headers: head.headers,
+        token,
+        wrap,
+        idempotency,
         peer,
         inside: Inside::No,
     })

@@ -19,6 +19,7 @@ use zeroize::Zeroize;
 
 use crate::core::audit::Audited;
 use crate::core::audit::devices::{self, Target};
+use crate::core::audit::headers;
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, ServerInfo, World};
 use crate::core::engines::sys::keys::Rotation;
@@ -302,9 +303,16 @@ impl Plane {
         let snapshot = self.snapshot()?;
         let mut draft = Draft::new(&snapshot, self.now(), Entropy::new(&seed()), &[]);
         let others = devices::load(&mut draft)?;
+        let recorded = Arc::new(headers::load(&mut draft)?);
         let own = self.0.server.audit.first().map(|own| own.path.as_str());
         let at = snapshot.revision();
-        let table = Arc::new(DeviceTable::new(at, &self.0.barrier, own, others));
+        let table = Arc::new(DeviceTable::new(
+            at,
+            &self.0.barrier,
+            own,
+            others,
+            &recorded,
+        ));
         let known = Some((at, Arc::clone(&table)));
         *self
             .0
@@ -667,6 +675,7 @@ impl Plane {
             operation,
             path: ApiPath::parse(path).map_err(|error| Refusal::invalid(error.to_string()))?,
             data,
+            headers: hyper::HeaderMap::new(),
             token: None,
             wrap: None,
             idempotency: None,

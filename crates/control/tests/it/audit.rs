@@ -9,6 +9,8 @@ use bastide_control::core::request::Operation::{Delete, Read, Update};
 use bastide_control::run::dev::{self, DevServer};
 use bastide_control::run::plane::Plane;
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::disk::chained;
 
@@ -82,6 +84,48 @@ async fn each_device_has_every_request_under_a_key_of_its_own() {
     write(&plane, "sys/audit/b", file_device(&b)).await.unwrap();
     read(&plane, "secret/data/x").await.unwrap();
     assert!(before < chained(std::slice::from_ref(&b)).len());
+    dev.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_stands_in_the_record_from_the_request_on_after_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("a.log");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let root = bastide_api::Secret::new("headers-root".to_owned());
+    let dev = dev::start(any, Some(root)).await.unwrap();
+    let plane = dev.server.plane().clone();
+    write(&plane, "sys/audit/a", file_device(&log))
+        .await
+        .unwrap();
+    let ask = async || {
+        let mut stream = TcpStream::connect(dev.address).await.unwrap();
+        let request = "GET /v1/sys/mounts HTTP/1.1\r\nHost: x\r\nX-Vault-Token: headers-root\r\n\
+                       User-Agent: judge/1\r\nX-Team: CANARY\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+        let records = chained(std::slice::from_ref(&log));
+        let about = |it: &&Value| it["request"]["path"] == "sys/mounts";
+        records.iter().rfind(about).unwrap()["request"]["headers"].clone()
+    };
+    let agent = json!({ "user-agent": ["judge/1"] });
+    assert_eq!(ask().await, agent);
+    let path = "sys/config/auditing/request-headers/X-Team";
+    write(&plane, path, json!({ "hmac": true })).await.unwrap();
+    let input = Map::from_iter([("input".to_owned(), json!("CANARY"))]);
+    let told = plane.ask(Update, "sys/audit-hash/a", input).await.unwrap();
+    let hash = told.data.unwrap()["hash"].clone();
+    assert_eq!(ask().await["x-team"], json!([hash]));
+    write(&plane, path, json!({ "hmac": false })).await.unwrap();
+    assert_eq!(ask().await["x-team"], json!(["CANARY"]));
+    plane.ask(Delete, path, Map::new()).await.unwrap();
+    assert_eq!(ask().await, agent);
+    // The device was not taken for a header, nor a header for a device.
+    assert_eq!(read(&plane, "sys/audit").await.unwrap().len(), 1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(!text.contains("headers-root"));
     dev.server.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bastide_store::{Key, KeyRange, Unsealed};
 use serde::{Deserialize, Serialize};
 
-use super::{Hasher, Recorder};
+use super::{Hasher, Recorder, headers};
 use crate::core::draft::Draft;
 use crate::core::fields::parse_duration;
 use crate::core::refusal::Refusal;
@@ -275,6 +275,7 @@ impl Device {
             hasher: self.hasher(barrier),
             hides_accessors: self.flag("hmac_accessor", true).unwrap_or(true),
             elides_lists: self.flag("elide_list_responses", false).unwrap_or(false),
+            headers: Arc::default(),
         }
     }
 
@@ -288,16 +289,18 @@ fn at(path: &str) -> Key {
     Key::new(tables::AUDIT_DEVICES, path)
 }
 
-/// Returns the range that all devices stand in.
+/// Returns the range that all devices stand in, and what else says how they record.
 pub fn range() -> KeyRange {
     KeyRange::prefix(tables::AUDIT_DEVICES, "")
 }
 
 /// Reads all devices.
 pub fn load(draft: &mut Draft<'_>) -> Result<Vec<Arc<Device>>, Refusal> {
-    let found = draft.range(&range(), DEVICES_MAX)?;
+    let found = draft.range(&range(), DEVICES_MAX + 1)?;
+    let is_device = |key: &Key| key.rest() != headers::AT.as_bytes();
     found
         .into_iter()
+        .filter(|(key, _)| is_device(key))
         .map(|(_, text)| {
             let parsed = serde_json::from_slice(text.expose());
             let device: Device = parsed.map_err(|error| Refusal::corrupt("audit device", error))?;

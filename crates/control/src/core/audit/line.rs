@@ -1,8 +1,12 @@
 //! The text of records, written straight from request and answer into one buffer.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bastide_api::UnixTime;
 use serde_json::{Map, Value};
 
+use super::headers::{Headers, Shown, VALUE_BYTES_MAX, VALUES_MAX};
 use super::{Audited, Hasher};
 use crate::core::engine::Caller;
 use crate::core::pipeline::Envelope;
@@ -46,6 +50,8 @@ pub struct Recorder {
     pub hides_accessors: bool,
     /// Whether the answers of lists are recorded as their lengths.
     pub elides_lists: bool,
+    /// Which headers of requests it records.
+    pub headers: Arc<Headers>,
 }
 
 impl Recorder {
@@ -55,6 +61,7 @@ impl Recorder {
             hasher,
             hides_accessors: true,
             elides_lists: false,
+            headers: Arc::default(),
         }
     }
 
@@ -163,6 +170,7 @@ impl Recorder {
         if let Some(wrap) = request.wrap {
             fields.plain("wrap_ttl", &wrap.as_secs());
         }
+        self.headers(&mut fields, request);
         if !request.data.is_empty() {
             let clear = about
                 .mount
@@ -171,6 +179,39 @@ impl Recorder {
             self.data(&mut fields, &request.data, clear.unwrap_or_default());
         }
         fields.end();
+    }
+
+    /// The headers that are to be recorded, of those that came.
+    fn headers(&self, fields: &mut Object<'_>, request: &Request) {
+        let each = self.headers.0.iter();
+        let mut came = each
+            .filter(|(name, _)| request.headers.contains_key(name.as_str()))
+            .peekable();
+        if came.peek().is_none() {
+            return;
+        }
+        let mut inner = Object::begin(fields.name("headers"));
+        for (name, shown) in came {
+            let out = inner.name(name);
+            out.push(b'[');
+            let values = request.headers.get_all(name.as_str()).iter();
+            for (at, value) in values.take(VALUES_MAX).enumerate() {
+                if at != 0 {
+                    out.push(b',');
+                }
+                let value = String::from_utf8_lossy(value.as_bytes());
+                match shown {
+                    Shown::Clear => string(cut(&value), out),
+                    Shown::Hashed => {
+                        out.push(b'"');
+                        self.hasher.hash_into(&value, out);
+                        out.push(b'"');
+                    }
+                }
+            }
+            out.push(b']');
+        }
+        inner.end();
     }
 
     fn answer(&self, about: &Audited, answer: &Envelope, out: &mut Vec<u8>) {
@@ -282,6 +323,15 @@ impl Recorder {
             Value::Null | Value::Bool(_) | Value::Number(_) => plain(value, out),
         }
     }
+}
+
+/// Returns what a record shows of a text that whoever asked chose.
+fn cut<'t>(text: &'t Cow<'_, str>) -> &'t str {
+    let mut end = text.len().min(VALUE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Writes how many keys a list held, in their place.

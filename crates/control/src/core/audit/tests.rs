@@ -97,3 +97,84 @@ fn what_only_asks_for_health_is_not_recorded() {
     let request = Trial::request(As::Nobody, Read, "sys/mounts", json!({}));
     assert!(trial.decide(&request).audit.is_some());
 }
+
+#[test]
+fn headers_are_recorded_as_an_operator_says_and_none_that_proves_who_asks() {
+    const PATH: &str = "sys/config/auditing/request-headers";
+    let mut trial = Trial::new();
+    let shown = trial.root(Read, PATH, json!({})).unwrap();
+    let clear = json!({ "hmac": false });
+    let usual = json!({
+        "correlation-id": clear, "user-agent": clear, "x-correlation-id": clear,
+    });
+    assert_eq!(shown["headers"], usual);
+    let recorded = |trial: &mut Trial| {
+        let mut request = Trial::request(As::Root, Read, "secret/data/x", json!({}));
+        let long = "x".repeat(600);
+        for (name, value) in [
+            ("user-agent", "curl/8"),
+            ("x-team", "CANARY"),
+            ("x-team", "second"),
+            ("x-vault-token", "root"),
+            ("x-other", "\u{e9}\t"),
+            ("correlation-id", &long),
+        ] {
+            let name: hyper::header::HeaderName = name.parse().unwrap();
+            let value = hyper::header::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request.headers.append(name, value);
+        }
+        let mut recorder = Recorder::usual(Hasher::new(trial.barrier(), "file/"));
+        let headers = trial
+            .within("sys/", |ctx| headers::load(ctx.draft))
+            .unwrap();
+        recorder.headers = headers.into();
+        let [asked, answered] = trial.decide(&request).records(&request, &recorder);
+        let told = asked["request"]["headers"].clone();
+        assert_eq!(answered["request"]["headers"], told);
+        told
+    };
+    let told = recorded(&mut trial);
+    // What whoever asks chooses the length of is cut.
+    let cut = "x".repeat(512);
+    assert_eq!(
+        told,
+        json!({ "user-agent": ["curl/8"], "correlation-id": [cut] })
+    );
+    trial.write(&format!("{PATH}/X-Team"), json!({ "hmac": true }));
+    trial.write(&format!("{PATH}/x-other"), json!({}));
+    trial
+        .root(
+            crate::core::request::Operation::Delete,
+            &format!("{PATH}/user-agent"),
+            json!({}),
+        )
+        .unwrap();
+    let hasher = Hasher::new(trial.barrier(), "file/");
+    let hashes = json!([hasher.hash("CANARY"), hasher.hash("second")]);
+    let told = recorded(&mut trial);
+    assert_eq!(told["x-team"], hashes);
+    assert_eq!(told["x-other"], json!(["\u{e9}\t"]));
+    assert_eq!(told.get("user-agent"), None);
+    let one = trial
+        .root(Read, &format!("{PATH}/X-Team"), json!({}))
+        .unwrap();
+    assert_eq!(one, json!({ "X-Team": { "hmac": true } }));
+    for wrong in ["x-vault-token", "Authorization", "cookie", "a b", "\u{e9}"] {
+        let refused = trial.root(Update, &format!("{PATH}/{wrong}"), json!({}));
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{wrong}");
+    }
+    let gone = trial.root(Read, &format!("{PATH}/user-agent"), json!({}));
+    assert!(matches!(gone, Err(Refusal::Invalid(_))));
+    for number in 0..60 {
+        trial.write(&format!("{PATH}/x-{number}"), json!({}));
+    }
+    let many = trial.root(Update, &format!("{PATH}/x-60"), json!({}));
+    assert!(matches!(many, Err(Refusal::Invalid(_))));
+    // They are no device, and need sudo as devices do.
+    assert_eq!(trial.root(Read, "sys/audit", json!({})).unwrap(), json!({}));
+    let policy = format!("path \"{PATH}*\" {{ capabilities = [\"read\", \"update\"] }}");
+    trial.write("sys/policies/acl/p", json!({ "policy": policy }));
+    let (token, _) = trial.token(As::Root, json!({ "policies": ["p"] }));
+    let refused = trial.ask(As::Token(&token), Read, PATH, json!({}));
+    assert!(matches!(refused, Err(Refusal::Denied)));
+}

@@ -18,6 +18,7 @@ mod locked_users;
 mod mounts;
 mod policies;
 pub mod quotas;
+mod request_headers;
 mod wrapping;
 
 /// The engine behind `sys/`.
@@ -109,6 +110,9 @@ impl Engine for Sys {
             (_, ["wrapping", what]) => wrapping::decide(ctx, call, what),
             (_, ["quotas", rest @ ..]) => quotas::decide(ctx, call, rest),
             (_, ["locked-users", rest @ ..]) => locked_users::decide(ctx, call, rest),
+            (_, ["config", "auditing", "request-headers", rest @ ..]) => {
+                request_headers::decide(ctx, call, rest)
+            }
             (_, ["audit" | "audit-hash" | "audit-log", ..]) => audit::decide(ctx, call, &segments),
             (
                 _,
