@@ -51,6 +51,7 @@ pub mod path;
 pub mod pipeline;
 pub mod policy;
 pub mod quotas;
+pub mod redirect;
 pub mod refusal;
 pub mod registry;
 pub mod reply;

@@ -12,6 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
 
 use crate::core::auth::jwt::keys::{ALGS, Alg, Key};
+use crate::core::auth::jwt::provider::{Given, Provider};
 use crate::core::auth::jwt::token::Unproven;
 use crate::core::auth::ldap::filter::Filter;
 use crate::core::auth::ldap::{message_length, names, wire};
@@ -22,6 +23,7 @@ use crate::core::identity::EntityFacts;
 use crate::core::path::{ApiPath, MountPath, PATH_BYTES_MAX, percent_decode};
 use crate::core::policy::acl::{Acl, Question};
 use crate::core::policy::{Capabilities, POLICY_BYTES_MAX, Policy};
+use crate::core::redirect::is_registered;
 use crate::core::request::Operation;
 use crate::core::tables;
 use crate::core::trial::{As, Trial};
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("fields", fields),
     ("batch_token", batch_token),
     ("jwt", jwt),
+    ("oidc", oidc),
     ("ldap", ldap),
     ("request", request),
     ("stored", stored),
@@ -292,6 +295,31 @@ fn jwt(bytes: &[u8]) {
         for name in ["exp", "/a/b", "/", "~", ""] {
             let _ = (proven.claim(name), proven.moment(name));
         }
+    }
+}
+
+/// What a provider tells of itself, what it gives for a code, or where a browser is to go back to.
+fn oidc(bytes: &[u8]) {
+    if let Ok(provider) = Provider::read(bytes, "https://id.example") {
+        assert_eq!(provider.issuer.trim_end_matches('/'), "https://id.example");
+        if let Ok(url) = provider.authorization_endpoint() {
+            assert!(url.starts_with("https://") || url.starts_with("http://"));
+            assert!(url.bytes().all(|it| it.is_ascii_graphic()));
+        }
+    }
+    if let Ok(given) = Given::read(bytes) {
+        assert!(!given.id_token.expose().is_empty());
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let registered = ["https://app.example/cb", "http://localhost/cb"].map(str::to_owned);
+    if is_registered(text, &registered) && text != registered[0] {
+        let port = text.strip_prefix("http://localhost");
+        let port = port.and_then(|rest| rest.strip_suffix("/cb"));
+        let digits = port.map(|port| port.strip_prefix(':').unwrap_or(port));
+        let is_port = digits.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+        assert!(is_port, "a browser is sent to {text}");
     }
 }
 

@@ -57,6 +57,11 @@ fn is_glance(request: &Request, mount: Option<&Mount>, granted: &Envelope) -> bo
     looks && !proves && granted.auth.is_none() && granted.lease_id.is_empty()
 }
 
+/// Returns whether what was granted is a token.
+fn is_login(granted: &Envelope) -> bool {
+    granted.auth.is_some()
+}
+
 /// Returns what a request needs, of which it is decided what comes of it and whether it writes.
 pub fn need_of(
     request: &Request,
@@ -76,8 +81,10 @@ pub fn need_of(
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let adds = match request.operation {
-        // What these write counts a use of a token, or is an answer that is put aside.
-        Operation::Read | Operation::List => is_granted && request.wrap.is_some(),
+        // What these write counts a use of a token, is an answer that is put aside, or a login.
+        Operation::Read | Operation::List => {
+            is_granted && (request.wrap.is_some() || outcome.as_ref().is_ok_and(is_login))
+        }
         Operation::Delete => false,
         Operation::Create | Operation::Update | Operation::Patch => {
             is_granted && !VITAL.iter().any(is_below)

@@ -10,7 +10,6 @@ use bastide_api::Secret;
 pub const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 /// A document to be fetched.
-#[derive(Clone)]
 pub struct Fetch {
     /// Where: `https://…`, or `http://…` on loopback.
     pub url: String,
@@ -18,8 +17,18 @@ pub struct Fetch {
     pub ca_pem: String,
     /// How old an answer may be.
     pub age: Age,
-    /// A form to be posted; `None`: the document is read.
-    pub form: Option<Form>,
+    /// How it is asked for.
+    pub ask: Ask,
+}
+
+/// How a document is asked for.
+pub enum Ask {
+    /// It is read, by whoever.
+    Read,
+    /// It is read by the holder of this token (RFC 6750). The answer is for this request alone.
+    Bearer(Secret<String>),
+    /// It is the answer to a form. It is for this request alone.
+    Post(Form),
 }
 
 /// How old an answer may be.
@@ -33,15 +42,12 @@ pub enum Age {
     Fresh,
 }
 
-/// A form, and the name and password that it is sent with.
-#[derive(Clone)]
+/// A form that is posted.
 pub struct Form {
     /// Names and values.
-    pub fields: Vec<(String, String)>,
-    /// The client's name.
-    pub user: String,
-    /// The client's password.
-    pub password: String,
+    pub fields: Vec<(&'static str, Secret<String>)>,
+    /// The name and the password that it is sent with (RFC 7617); `None`: it says itself who sends it.
+    pub basic: Option<(String, Secret<String>)>,
 }
 
 impl std::fmt::Debug for Fetch {
@@ -67,4 +73,18 @@ pub fn unwrapped(result: &Secret<Vec<u8>>) -> Result<&[u8], &str> {
         Some((_, why)) => Err(std::str::from_utf8(why).unwrap_or("nothing came back")),
         None => Err("nothing came back"),
     }
+}
+
+/// Encodes a text for a form or a query: what is not a letter, digit or one of `-._~` by its bytes.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push_str(&data_encoding::HEXUPPER.encode(&[byte]));
+        }
+    }
+    out
 }

@@ -41,6 +41,9 @@ pub const AUDIT_TREE: Table = Table(0x82);
 pub const AUDIT_DEVICES: Table = Table(60);
 /// `batch` -> nothing: under its key batch tokens are sealed, and nothing is stored.
 pub const BATCH_TOKENS: Table = Table(17);
+/// `mount uuid 16 | digest of the provider 32` -> nothing: under its key logins that wait for their
+/// browser are sealed, and nothing is stored.
+pub const LOGIN_STATES: Table = Table(19);
 /// `wrapping token's id 32` -> a wrapped answer.
 pub const WRAPPED: Table = Table(18);
 /// `mount uuid 16` -> a mount that was removed and whose storage is not yet cleared.

@@ -1,7 +1,7 @@
 //! Documents of servers elsewhere, over HTTPS: sets of keys, and what providers tell of themselves.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,20 +10,24 @@ use bastide_linux::clock::Clock;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::body::Body;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::core::outside::{ANSWER_BYTES_MAX, Age, Fetch, Form, answered, failed};
+use crate::core::outside::{ANSWER_BYTES_MAX, Age, Ask, Fetch, answered, encoded, failed};
 use crate::core::refusal::Refusal;
 use crate::run::trust::client_config;
 
+/// The name of this host's loopback.
+const LOCALHOST: &str = "localhost";
 /// Fetches at a time, and how many may wait; beyond it logins are refused.
 const AT_ONCE: usize = 8;
 const WAITING_MAX: usize = 64;
@@ -34,6 +38,8 @@ const MINUTES: Duration = Duration::from_secs(5 * 60);
 /// How often the same document is fetched anew because something was missing in it: who sends tokens
 /// with made-up keys must not make us knock at every one.
 const SECONDS: Duration = Duration::from_secs(10);
+/// Most bytes that are read of why a form is refused.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
 /// Most answers that are kept.
 const KEPT_MAX: usize = 64;
 
@@ -86,10 +92,10 @@ impl Fetcher {
     }
 
     fn kept(&self, fetch: &Fetch) -> Option<Bytes> {
-        let age_max = match fetch.age {
-            Age::Minutes => MINUTES,
-            Age::Seconds => SECONDS,
-            Age::Fresh => return None,
+        let age_max = match (fetch.age, &fetch.ask) {
+            (Age::Minutes, Ask::Read) => MINUTES,
+            (Age::Seconds, Ask::Read) => SECONDS,
+            (Age::Fresh, _) | (_, Ask::Bearer(_) | Ask::Post(_)) => return None,
         };
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, body) = kept.get(&(fetch.url.clone(), fetch.ca_pem.clone()))?;
@@ -97,7 +103,7 @@ impl Fetcher {
     }
 
     fn keep(&self, fetch: &Fetch, body: &Bytes) {
-        if fetch.form.is_some() {
+        if !matches!(fetch.ask, Ask::Read) {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +138,7 @@ impl Target {
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         // Whoever stands between could put keys of his own in place of the right ones.
-        let is_here = host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+        let is_here = host == LOCALHOST || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
         if !is_tls && !is_here {
             return Err("the URL is not `https://…`, and not of this host's loopback".to_owned());
         }
@@ -148,13 +154,23 @@ impl Target {
     }
 }
 
+/// Connects. The name of this host is this host, whatever a resolver says (RFC 6761, section 6.3).
+async fn connect(target: &Target) -> std::io::Result<TcpStream> {
+    if target.host == LOCALHOST {
+        let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return TcpStream::connect(here.map(|it| SocketAddr::new(it, target.port)).as_slice())
+            .await;
+    }
+    TcpStream::connect((target.host.as_str(), target.port)).await
+}
+
 async fn get(fetch: &Fetch, clock: &Clock) -> Result<Bytes, String> {
     let target = Target::parse(&fetch.url)?;
-    let socket = TcpStream::connect((target.host.as_str(), target.port))
+    let socket = connect(&target)
         .await
         .map_err(|error| format!("no connection: {}", error.kind()))?;
     if !target.is_tls {
-        return ask(socket, &target, fetch.form.as_ref()).await;
+        return ask(socket, &target, &fetch.ask).await;
     }
     let config = client_config(&fetch.ca_pem, rustls::ALL_VERSIONS, clock)?;
     let name = ServerName::try_from(target.host.clone())
@@ -163,13 +179,13 @@ async fn get(fetch: &Fetch, clock: &Clock) -> Result<Bytes, String> {
         .connect(name, socket)
         .await
         .map_err(|error| format!("no TLS: {error}"))?;
-    ask(stream, &target, fetch.form.as_ref()).await
+    ask(stream, &target, &fetch.ask).await
 }
 
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     target: &Target,
-    form: Option<&Form>,
+    how: &Ask,
 ) -> Result<Bytes, String> {
     let lost = |error: hyper::Error| format!("the connection was lost: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -182,20 +198,30 @@ async fn ask(
         .header(HOST, authority)
         .header(ACCEPT, "application/json");
     let mut body = Bytes::new();
-    if let Some(form) = form {
-        let secret = format!("{}:{}", encoded(&form.user), encoded(&form.password));
-        request = request
-            .method(Method::POST)
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(
+    match how {
+        Ask::Read => {}
+        Ask::Bearer(token) => {
+            request = request.header(
                 AUTHORIZATION,
-                format!("Basic {}", BASE64.encode(secret.as_bytes())),
+                secret(&format!("Bearer {}", token.expose()))?,
             );
-        let pairs = form.fields.iter();
-        let pairs: Vec<_> = pairs
-            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-            .collect();
-        body = pairs.join("&").into();
+        }
+        Ask::Post(form) => {
+            request = request
+                .method(Method::POST)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            if let Some((user, password)) = &form.basic {
+                // RFC 6749, section 2.3.1: both are encoded before they are joined.
+                let both = format!("{}:{}", encoded(user), encoded(password.expose()));
+                let both = format!("Basic {}", BASE64.encode(both.as_bytes()));
+                request = request.header(AUTHORIZATION, secret(&both)?);
+            }
+            let pairs = form.fields.iter();
+            let pairs: Vec<_> = pairs
+                .map(|(name, value)| format!("{}={}", encoded(name), encoded(value.expose())))
+                .collect();
+            body = pairs.join("&").into();
+        }
     }
     let request = request
         .body(Full::new(body))
@@ -204,7 +230,15 @@ async fn ask(
         let answer = sender.send_request(request).await.map_err(lost)?;
         // Another place is for an operator to name, not for whoever answers.
         if !answer.status().is_success() {
-            return Err(format!("it answered {}", answer.status().as_u16()));
+            let status = answer.status().as_u16();
+            let why = match how {
+                Ask::Post(_) => refused(answer.into_body()).await,
+                Ask::Read | Ask::Bearer(_) => None,
+            };
+            return Err(match why {
+                Some(why) => format!("it answered {status} ({why})"),
+                None => format!("it answered {status}"),
+            });
         }
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
             .collect()
@@ -225,18 +259,21 @@ async fn ask(
     }
 }
 
-/// Encodes a text for a form or a query: what is not a letter, digit or one of `-._~` by its bytes.
-pub fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push_str(&data_encoding::HEXUPPER.encode(&[byte]));
-        }
-    }
-    out
+/// Returns the value of a header that is never shown.
+fn secret(text: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| "what it is to be asked with does not fit a header".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Returns the word in which a server says why it refuses a form (RFC 6749, section 5.2).
+async fn refused(body: impl Body<Data = Bytes, Error = hyper::Error>) -> Option<String> {
+    let body = Limited::new(body, REFUSAL_BYTES_MAX).collect().await.ok()?;
+    let told: Value = serde_json::from_slice(&body.to_bytes()).ok()?;
+    let word = told.get("error")?.as_str()?;
+    let is_word = word.len() <= 64 && word.bytes().all(|it| it.is_ascii_lowercase() || it == b'_');
+    is_word.then(|| word.to_owned())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod go_client;
 mod hvac;
 mod identity;
 mod node;
+mod oidc;
 mod pki;
 mod python;
 mod seal;

@@ -142,11 +142,18 @@ fn five_wrong_secret_ids_lock_their_role_alone_whether_it_exists_or_not() {
     let names = method["alias_identifiers"].as_array().unwrap().clone();
     assert!(names.len() == 3 && names.contains(&json!(id)), "{names:?}");
     let longest = names.iter().map(|it| it.as_str().unwrap().len()).max();
-    assert_eq!(longest, Some(64), "what strangers send is not kept as it is");
+    assert_eq!(
+        longest,
+        Some(64),
+        "what strangers send is not kept as it is"
+    );
     // Each is unlocked as it is shown.
     let accessor = method["mount_accessor"].as_str().unwrap();
     for name in &names {
-        let unlock = format!("sys/locked-users/{accessor}/unlock/{}", name.as_str().unwrap());
+        let unlock = format!(
+            "sys/locked-users/{accessor}/unlock/{}",
+            name.as_str().unwrap()
+        );
         trial.write(&unlock, json!({}));
     }
     assert!(!is_locked(&mut trial, &endless) && log_in(&mut trial, &id, &good).is_ok());

@@ -1,5 +1,6 @@
 //! Public keys that signatures of tokens are checked with: PEM, and sets of JSON Web Keys (RFC 7517).
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 use bastide_pki::pem_public_key;
 use bastide_pki::x509::{KeyKind, PublicKey};
@@ -44,6 +45,16 @@ impl Alg {
     pub fn parse(name: &str) -> Option<Self> {
         let known = ALGS.iter().find(|(_, known)| *known == name);
         known.map(|(alg, _)| *alg)
+    }
+
+    /// Returns the hash that goes with it: what binds an access token to an ID token (OpenID Connect Core
+    /// 1.0, section 3.1.3.6). For Ed25519 it is the hash that its signatures are made with.
+    pub fn hash(self) -> &'static digest::Algorithm {
+        match self {
+            Self::Rs256 | Self::Ps256 | Self::Es256 => &digest::SHA256,
+            Self::Rs384 | Self::Ps384 | Self::Es384 => &digest::SHA384,
+            Self::Rs512 | Self::Ps512 | Self::Es512 | Self::EdDsa => &digest::SHA512,
+        }
     }
 
     fn rsa(self) -> Option<&'static RsaParameters> {

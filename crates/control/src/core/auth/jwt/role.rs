@@ -104,6 +104,14 @@ impl Role {
                 *field = flag;
             }
         }
+        match fields.text("callback_mode")?.as_deref() {
+            None | Some("" | "client") => {}
+            Some(_) => {
+                return Err(Refusal::invalid(
+                    "callback_mode: only 'client' is served, where whoever logs in ends the login",
+                ));
+            }
+        }
         if let Some(age) = fields.duration("max_age")? {
             self.max_age = role::whole_secs(age);
         }
@@ -216,6 +224,20 @@ impl Role {
 
     /// Judges what a token says at `now`.
     pub fn judge(&self, token: &Proven, now: UnixTime) -> Result<Found, Refusal> {
+        self.judge_audience(token)?;
+        self.judge_rest(token, now)
+    }
+
+    /// Judges what a provider says at `now` of somebody who logged in there. That it is said to us was
+    /// judged before; audiences count where the role names some.
+    pub fn judge_person(&self, token: &Proven, now: UnixTime) -> Result<Found, Refusal> {
+        if !self.bound_audiences.is_empty() {
+            self.judge_audience(token)?;
+        }
+        self.judge_rest(token, now)
+    }
+
+    fn judge_rest(&self, token: &Proven, now: UnixTime) -> Result<Found, Refusal> {
         self.judge_times(token, now)
             .map_err(|why| Refusal::invalid(format!("error validating token: {why}")))?;
         if !self.bound_subject.is_empty() && text(token.claim("sub")) != Some(&self.bound_subject) {
@@ -223,7 +245,6 @@ impl Role {
                 "error validating token: invalid subject (sub) claim",
             ));
         }
-        self.judge_audience(token)?;
         for (claim, wanted) in &self.bound_claims {
             let Some(said) = token.claim(claim) else {
                 return Err(Refusal::invalid(format!(
@@ -240,15 +261,16 @@ impl Role {
         self.found(token)
     }
 
+    /// Returns by how many seconds clocks may differ.
+    pub fn skew(&self) -> i64 {
+        given(self.clock_skew_leeway, SKEW_DEFAULT)
+    }
+
     /// As Vault's library: one of the three times must be there, and those that are not follow from it.
     fn judge_times(&self, token: &Proven, now: UnixTime) -> Result<(), &'static str> {
         let odd = "a time is not a number";
         let [iat, nbf, exp] = ["iat", "nbf", "exp"].map(|it| token.moment(it).map_err(|_| odd));
         let (iat, nbf, exp) = (iat?, nbf?, exp?);
-        let given = |leeway: i64, default: i64| match leeway {
-            0 => default,
-            secs => secs.max(0),
-        };
         let begins = match (nbf, iat, exp) {
             (None, None, None) => {
                 return Err(
@@ -264,7 +286,7 @@ impl Role {
             let latest = begins.max(iat.unwrap_or(begins));
             latest.saturating_add(given(self.expiration_leeway, LEEWAY_DEFAULT))
         });
-        let skew = given(self.clock_skew_leeway, SKEW_DEFAULT);
+        let skew = self.skew();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         if ends.saturating_add(skew) <= now {
             return Err("invalid expiration time (exp) claim: token is expired");
@@ -384,6 +406,14 @@ impl Role {
     }
 }
 
+/// A leeway: 0 is the default, less than 0 none.
+fn given(leeway: i64, default: i64) -> i64 {
+    match leeway {
+        0 => default,
+        secs => secs.max(0),
+    }
+}
+
 /// What a good token says.
 pub(super) struct Found {
     pub user: String,
@@ -391,12 +421,13 @@ pub(super) struct Found {
     pub groups: Vec<String>,
 }
 
+/// The text of a claim, if it is one.
 fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
 /// A list's values, or the one value.
-fn listed(value: &Value) -> Vec<&Value> {
+pub(super) fn listed(value: &Value) -> Vec<&Value> {
     match value {
         Value::Array(values) => values.iter().collect(),
         value => vec![value],

@@ -79,6 +79,11 @@ impl<'t> Unproven<'t> {
         })
     }
 
+    /// Returns how it says that it is signed.
+    pub fn alg(&self) -> Alg {
+        self.alg
+    }
+
     /// Checks the signature: by one of `keys`, and by an algorithm of `allowed`.
     pub fn verify(&self, keys: &[Key], allowed: &[Alg]) -> Result<Proven, TokenError> {
         if !allowed.contains(&self.alg) {
@@ -98,6 +103,13 @@ impl<'t> Unproven<'t> {
 }
 
 impl Proven {
+    /// Adds what its issuer told of the same person besides. What was signed stands.
+    pub fn add(&mut self, more: Map<String, Value>) {
+        for (name, value) in more {
+            self.0.entry(name).or_insert(value);
+        }
+    }
+
     /// Returns a claim by name or, if it begins with a slash, by JSON pointer (RFC 6901).
     pub fn claim(&self, name: &str) -> Option<&Value> {
         match name.strip_prefix('/') {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::core::auth::jwt::keys::{KEYS_MAX, Key};
 use crate::core::outside::{answered, failed};
+use crate::core::refusal::Work;
 
 /// Makes the network of a trial: what stands where, and a list of what was asked for.
 fn network(trial: &mut Trial, documents: &[(&str, Value)]) -> Arc<Mutex<Vec<(String, Age)>>> {
@@ -74,6 +76,78 @@ fn keys_are_fetched_and_fetched_anew_when_a_token_names_another() {
         &new.sign(&named("new"), &said),
         "keys could not be fetched",
     );
+}
+
+#[test]
+fn keys_come_from_several_sets_as_long_as_one_can_be_had() {
+    let [one, two] = [Issuer::new(), Issuer::new()];
+    let mut trial = Trial::new();
+    trial.write("sys/auth/jwt", json!({ "type": "jwt" }));
+    let urls = ["https://one.example/keys", "https://two.example/keys"];
+    let pairs = json!([
+        { "jwks_url": urls[0] },
+        { "jwks_url": urls[1], "jwks_ca_pem": "PEM" },
+    ]);
+    let config = json!({ "jwks_pairs": pairs, "jwt_supported_algs": "ES256" });
+    let sets = [one.jwk("one"), two.jwk("two")].map(|jwk| json!({ "keys": [jwk] }));
+    network(&mut trial, &[(urls[0], sets[0].clone())]);
+    let half = trial.root(Operation::Update, "auth/jwt/config", config.clone());
+    assert!(text(half.unwrap_err()).starts_with("error checking jwks URL"));
+    let [first, second] = sets;
+    network(&mut trial, &[(urls[0], first), (urls[1], second.clone())]);
+    trial.write("auth/jwt/config", config);
+    let shown = trial.root(Operation::Read, "auth/jwt/config", json!({}));
+    assert_eq!(shown.unwrap()["jwks_pairs"][1]["jwks_url"], json!(urls[1]));
+    trial.write(
+        "auth/jwt/role/ci",
+        json!({ "role_type": "jwt", "user_claim": "sub", "bound_audiences": "bastide" }),
+    );
+    let said = claims(&trial, json!({}));
+    let tokens = [&one, &two].map(|issuer| issuer.sign(&es256(), &said));
+    for token in &tokens {
+        log_in(&mut trial, token).unwrap();
+    }
+    refused(
+        &mut trial,
+        &Issuer::new().sign(&es256(), &said),
+        "no known key",
+    );
+    network(&mut trial, &[(urls[1], second)]);
+    log_in(&mut trial, &tokens[1]).unwrap();
+    refused(&mut trial, &tokens[0], "no known key");
+    network(&mut trial, &[]);
+    refused(&mut trial, &tokens[1], "keys could not be fetched");
+    for wrong in [
+        json!({ "jwks_pairs": [{ "jwks_ca_pem": "PEM" }] }),
+        json!({ "jwks_pairs": [{ "jwks_url": "https://a", "more": 1 }] }),
+        json!({ "jwks_pairs": "https://a" }),
+        json!({ "jwks_pairs": vec![json!({ "jwks_url": "https://a" }); 17] }),
+        json!({ "jwks_pairs": [{ "jwks_url": "https://a" }], "jwks_url": "https://a" }),
+    ] {
+        let refused = trial.root(Operation::Update, "auth/jwt/config", wrong.clone());
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn the_clients_secret_is_not_shown() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/jwt", json!({ "type": "jwt" }));
+    let base = "https://id.example";
+    let about = json!({ "issuer": base, "jwks_uri": "https://id.example/keys" });
+    network(
+        &mut trial,
+        &[("https://id.example/.well-known/openid-configuration", about)],
+    );
+    let config = json!({
+        "oidc_discovery_url": base, "oidc_client_id": "me", "oidc_client_secret": "hush",
+    });
+    trial.write("auth/jwt/config", config);
+    let shown = trial
+        .root(Operation::Read, "auth/jwt/config", json!({}))
+        .unwrap();
+    assert_eq!(shown["oidc_client_id"], "me");
+    assert!(!shown.to_string().contains("hush"));
 }
 
 #[test]

@@ -181,6 +181,18 @@ fn configurations_and_roles_that_would_let_in_anybody_are_refused() {
             json!({ "jwt_validation_pubkeys": pem, "oidc_client_id": "x" }),
             "both",
         ),
+        (
+            json!({ "jwt_validation_pubkeys": pem, "oidc_client_id": "x", "oidc_client_secret": "y" }),
+            "'oidc_discovery_url' must be set for OIDC",
+        ),
+        (
+            json!({ "jwt_validation_pubkeys": pem, "oidc_response_types": ["code", "id_token"] }),
+            "only 'code' is served",
+        ),
+        (
+            json!({ "jwt_validation_pubkeys": pem, "oidc_response_mode": "fragment" }),
+            "invalid response_mode",
+        ),
     ] {
         let refused = trial.root(Operation::Update, "auth/jwt/config", config.clone());
         let said = text(refused.unwrap_err());

@@ -5,6 +5,7 @@ use std::process::Command;
 use aws_lc_rs::hmac;
 
 use super::*;
+use crate::core::auth::jwt::keys::{ALGS, Alg, Key};
 
 const PYJWT: &str = r#"
 import json, jwt

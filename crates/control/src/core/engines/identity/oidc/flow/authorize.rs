@@ -9,6 +9,7 @@ use crate::core::engines::identity::oidc::flow::{
 };
 use crate::core::engines::identity::oidc::provider::{self, Client, OPENID, Provider};
 use crate::core::leases::Owner;
+use crate::core::redirect::is_registered;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 
@@ -59,7 +60,7 @@ fn judge_authorize(
     if redirect.is_empty() {
         return no("invalid_request", "redirect_uri parameter is required");
     }
-    if !may_redirect(&redirect, &client.redirects) {
+    if !is_registered(&redirect, &client.redirects) {
         return no(
             "invalid_redirect_uri",
             "redirect_uri is not allowed for the client",
@@ -185,59 +186,4 @@ fn scopes(call: &Call<'_>, provider: &Provider) -> Result<Result<Vec<String>, No
     scopes.sort();
     scopes.dedup();
     Ok(Ok(scopes))
-}
-
-/// Returns whether a client may be called back there: an address that it registered, to the letter; on
-/// loopback with any port (RFC 8252, section 7.3).
-fn may_redirect(asked: &str, registered: &[String]) -> bool {
-    let bare = |uri: &str| -> Option<String> {
-        let rest = uri.strip_prefix("http://")?;
-        let host = ["127.0.0.1", "[::1]", "localhost"]
-            .into_iter()
-            .find(|host| rest.starts_with(host))?;
-        let rest = &rest[host.len()..];
-        let path = match rest.strip_prefix(':') {
-            Some(port) => port.trim_start_matches(|c: char| c.is_ascii_digit()),
-            None => rest,
-        };
-        (path.is_empty() || path.starts_with('/')).then(|| format!("{host}{path}"))
-    };
-    registered
-        .iter()
-        .any(|uri| uri == asked || (bare(asked).is_some() && bare(uri) == bare(asked)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_is_called_back_where_it_said_and_on_loopback_at_any_port() {
-        let registered = [
-            "https://app.test/cb".to_owned(),
-            "http://127.0.0.1/cb".to_owned(),
-            "http://[::1]:8080/".to_owned(),
-        ];
-        for good in [
-            "https://app.test/cb",
-            "http://127.0.0.1:4711/cb",
-            "http://127.0.0.1/cb",
-            "http://[::1]:9/",
-        ] {
-            assert!(may_redirect(good, &registered), "{good}");
-        }
-        for wrong in [
-            "https://app.test/cb?x=1",
-            "https://app.test:8443/cb",
-            "https://app.test.evil.test/cb",
-            "http://127.0.0.1.evil.test/cb",
-            "http://127.0.0.1:80@evil.test/cb",
-            "http://127.0.0.1:4711/other",
-            "https://127.0.0.1/cb",
-            "http://localhost/cb",
-            "",
-        ] {
-            assert!(!may_redirect(wrong, &registered), "{wrong}");
-        }
-    }
 }
