@@ -1,6 +1,5 @@
 //! The text of records, written straight from request and answer into one buffer.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bastide_api::UnixTime;
@@ -326,7 +325,7 @@ impl Recorder {
 }
 
 /// Returns what a record shows of a text that whoever asked chose.
-fn cut<'t>(text: &'t Cow<'_, str>) -> &'t str {
+fn cut(text: &str) -> &str {
     let mut end = text.len().min(VALUE_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
