@@ -30,7 +30,7 @@ fn with_user() -> Trial {
 }
 
 #[test]
-fn a_lease_can_be_found_listed_renewed_and_revoked() {
+fn a_lease_can_be_found_listed_and_revoked() {
     let mut trial = with_user();
     let token = login(&mut trial);
     let below = "sys/leases/lookup/auth/userpass/login/ada";
@@ -47,16 +47,6 @@ fn a_lease_can_be_found_listed_renewed_and_revoked() {
     assert_eq!(
         (&shown["ttl"], &shown["last_renewal"]),
         (&json!(100), &json!(null))
-    );
-    trial.pass(50);
-    let renew = json!({ "lease_id": id, "increment": 500 });
-    let renewed = trial
-        .ask(As::Root, Update, "sys/leases/renew", renew)
-        .unwrap();
-    assert_eq!(
-        renewed.auth.unwrap()["lease_duration"],
-        json!(100),
-        "cut to the longest life"
     );
     trial.write("sys/leases/revoke", json!({ "lease_id": id }));
     assert!(!trial.is_good(&token));
@@ -231,6 +221,44 @@ impl Stuck {
         ]
         .map(|table| self.trial.count(table))
     }
+}
+
+// CVE-2024-2048 and CVE-2026-39388 were renewals that nobody judged.
+#[test]
+fn a_token_is_renewed_by_the_method_that_made_it_and_not_by_its_lease() {
+    let mut trial = with_user();
+    let token = login(&mut trial);
+    let below = "sys/leases/lookup/auth/userpass/login/ada";
+    let keys = trial.root(List, below, json!({})).unwrap();
+    let id = format!(
+        "auth/userpass/login/ada/{}",
+        keys["keys"][0].as_str().unwrap()
+    );
+    let by_method = |trial: &mut Trial| {
+        let path = "auth/token/renew-self";
+        let renewed = trial.ask(As::Token(&token), Update, path, json!({}))?;
+        Ok::<_, Refusal>(renewed.auth.unwrap()["lease_duration"].clone())
+    };
+    trial.pass(50);
+    assert_eq!(by_method(&mut trial).unwrap(), json!(100), "the control");
+    trial
+        .root(
+            crate::core::request::Operation::Delete,
+            "auth/userpass/users/ada",
+            json!({}),
+        )
+        .unwrap();
+    assert!(by_method(&mut trial).is_err(), "she is gone");
+    for path in ["sys/leases/renew".to_owned(), format!("sys/renew/{id}")] {
+        let asked = json!({ "lease_id": id, "increment": 500 });
+        let refused = trial.root(Update, &path, asked).unwrap_err();
+        assert_eq!(
+            text(refused),
+            "tokens cannot be renewed through this endpoint"
+        );
+    }
+    trial.pass(100);
+    assert!(!trial.is_good(&token));
 }
 
 #[test]

@@ -25,14 +25,19 @@ assert lease["id"] == lease_id and 0 < lease["ttl"]
 renewed = client.sys.renew_lease(lease_id, increment=3600) if lease["renewable"] else None
 assert renewed is None or renewed["lease_id"] == lease_id
 
-# Tokens are leases like any other.
+# Tokens are leases like any other, but for their renewal, which their method judges.
 made = client.auth.token.create(policies=["default"], ttl="1h")["auth"]
 holder = hvac.Client(url=address, token=made["client_token"], verify=ca)
 below = "auth/token/create"
 before = client.sys.list_leases(below)["data"]["keys"]
 assert len(before) == 1
 token_lease = f"{below}/{before[0]}"
-renewed = client.sys.renew_lease(token_lease, increment=7200)
+refused(
+    InvalidRequest,
+    lambda: client.sys.renew_lease(token_lease, increment=7200),
+    "tokens cannot be renewed through this endpoint",
+)
+renewed = client.auth.token.renew(made["client_token"], increment=7200)
 assert renewed["auth"]["lease_duration"] == 7200, renewed
 refused(Forbidden, lambda: holder.sys.revoke_prefix(below))
 refused(Forbidden, lambda: holder.sys.list_leases(below))
