@@ -12,9 +12,6 @@ use serde_json::json;
 use zeroize::Zeroize;
 
 use crate::core::engine::{Call, Context, Engine};
-use crate::core::facts::Observation;
-use crate::core::facts::lockouts::Who;
-use crate::core::lockout::Rule;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
@@ -38,11 +35,8 @@ const PERIOD_MAX: u64 = 24 * 3600;
 const QR_SIZE_MAX: u64 = 1_024;
 /// Five wrong codes, and none is looked at for a minute: of a million codes three are good at once,
 /// so guessing takes weeks (CVE-2025-6015 is about a limit that could be passed by).
-const GUESSES: Rule = Rule {
-    threshold: 5,
-    duration: Duration::from_secs(60),
-    reset: Duration::from_secs(60),
-};
+const WRONG_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The engine.
 pub struct Totp;
@@ -102,6 +96,14 @@ pub(crate) struct Key {
     used: Option<u64>,
 }
 
+/// Wrong codes of late. They are stored, so that of many at once each is counted: what was decided on
+/// a count that has changed since is decided anew.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Wrong {
+    count: u32,
+    last: UnixTime,
+}
+
 impl Drop for Key {
     fn drop(&mut self) {
         self.secret.zeroize();
@@ -153,6 +155,10 @@ fn at(name: &str) -> String {
     format!("key/{name}")
 }
 
+fn at_wrong(name: &str) -> String {
+    format!("wrong/{name}")
+}
+
 fn checked(name: &str) -> Result<&str, Refusal> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     if NAME_BYTES_MAX < name.len() || !name.chars().all(plain) {
@@ -183,6 +189,7 @@ impl Engine for Totp {
             (Create | Update, ["keys", name]) => write(ctx, call, checked(name)?),
             (Delete, ["keys", name]) => {
                 ctx.delete(&at(checked(name)?));
+                ctx.delete(&at_wrong(name));
                 Ok(Answer::done())
             }
             (Read, ["code", name]) => {
@@ -209,11 +216,11 @@ fn judge(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         return Err(Refusal::invalid("the code value is required"));
     }
     let mut key = existing(ctx, name)?;
-    let who = Who {
-        accessor: ctx.mount.accessor.clone(),
-        name: at(name),
-    };
-    if ctx.facts().lockouts.is_locked(ctx.now(), &who) {
+    let now = ctx.now();
+    let wrong: Option<Wrong> = ctx.load(&at_wrong(name))?;
+    let wrong = wrong.filter(|wrong| now < wrong.last.plus(PAUSE));
+    let count = wrong.map_or(0, |wrong| wrong.count);
+    if WRONG_MAX <= count {
         return Err(Refusal::invalid(
             "too many wrong codes: wait a minute, and try again",
         ));
@@ -227,7 +234,11 @@ fn judge(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
         None
     };
     let Some(period) = period else {
-        ctx.observe(Observation::WrongPassword(who, GUESSES));
+        let wrong = Wrong {
+            count: count + 1,
+            last: now,
+        };
+        ctx.save(&at_wrong(name), &wrong)?;
         return Ok(Answer::json(json!({ "valid": false })));
     };
     if key.used.is_some_and(|used| period <= used) {
@@ -237,9 +248,7 @@ fn judge(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
     }
     key.used = Some(period);
     ctx.save(&at(name), &key)?;
-    if ctx.facts().lockouts.knows(&who) {
-        ctx.observe(Observation::Unlocked(who));
-    }
+    ctx.delete(&at_wrong(name));
     Ok(Answer::json(json!({ "valid": true })))
 }
 
@@ -294,6 +303,7 @@ fn write(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
     }
     let key = wanted.into_key(fields.count("skew")?.unwrap_or(1))?;
     ctx.save(&at(name), &key)?;
+    ctx.delete(&at_wrong(name));
     if !generate || !fields.flag("exported")?.unwrap_or(true) {
         return Ok(Answer::done());
     }

@@ -204,6 +204,40 @@ fn guessing_ends_after_five_wrong_codes_and_goes_on_after_a_minute() {
     assert_eq!(judged(&mut trial, &right), Ok(true));
 }
 
+// CVE-2025-6015: a limit that could be passed by.
+#[test]
+fn wrong_codes_that_come_at_once_are_counted_each() {
+    let mut trial = trial();
+    import(&mut trial, "SHA1", 6);
+    let right = code(&mut trial);
+    let wrong = (0..100_u32).map(|number| format!("{number:06}"));
+    let mut waiting: Vec<_> = wrong
+        .filter(|code| *code != right)
+        .take(40)
+        .map(|code| Trial::request(As::Root, Update, "totp/code/k", json!({ "code": code })))
+        .collect();
+    let (mut judged, mut refused) = (0, 0);
+    while !waiting.is_empty() {
+        // All that wait are decided before one of them is committed, as those of many clients are.
+        let decided: Vec<_> = waiting
+            .iter()
+            .map(|request| trial.decide(request))
+            .collect();
+        let mut again = Vec::new();
+        for (request, decision) in waiting.into_iter().zip(decided) {
+            if decision.response.outcome.is_err() {
+                refused += 1;
+            } else if trial.commit(decision) {
+                judged += 1;
+            } else {
+                again.push(request);
+            }
+        }
+        waiting = again;
+    }
+    assert_eq!((judged, refused), (5, 35));
+}
+
 #[test]
 fn a_key_that_is_none_is_refused_and_its_text_is_not_told() {
     let mut trial = trial();
