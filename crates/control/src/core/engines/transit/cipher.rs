@@ -167,7 +167,7 @@ impl Named<'_> {
                 let cipher = material::cipher(kind, key);
                 let cipher = cipher.ok_or_else(|| Fault::Failed("no cipher".to_owned()))?;
                 let nonce = if self.ring.convergent {
-                    convergent_nonce(hmac, plain)
+                    convergent_nonce(hmac, &around.associated, plain)
                 } else {
                     nonce
                 };
@@ -276,8 +276,18 @@ fn for_rsa(material: &Material, plain: &[u8]) -> Result<Vec<u8>, Fault> {
 }
 
 /// The nonce of convergent encryption, version 3: of the text itself, under a key derived for it.
-fn convergent_nonce(hmac: &[u8], plain: &[u8]) -> [u8; NONCE_BYTES] {
-    let tag = Hash::Sha256.hmac(hmac, plain).unwrap_or_default();
+///
+/// Of what is authenticated beside the text as well, where Vault and OpenBao leave it out: there, one
+/// text beside two different things has one nonce and two tags, and whoever sees both can work out what
+/// makes tags (NIST SP 800-38D, appendix A), and forge. What is sealed so is opened by them as before.
+fn convergent_nonce(hmac: &[u8], associated: &[u8], plain: &[u8]) -> [u8; NONCE_BYTES] {
+    let tag = if associated.is_empty() {
+        Hash::Sha256.hmac(hmac, plain)
+    } else {
+        let key = material::derive(hmac, associated, hmac.len());
+        Hash::Sha256.hmac(&key, plain)
+    };
+    let tag = tag.unwrap_or_default();
     let mut nonce = [0; NONCE_BYTES];
     nonce.copy_from_slice(&tag[..NONCE_BYTES]);
     nonce

@@ -162,6 +162,44 @@ fn convergent_texts_are_equal_for_one_context_and_differ_between_two() {
 }
 
 #[test]
+fn one_text_beside_two_things_is_sealed_under_two_nonces() {
+    // Two tags under one nonce give away what makes tags (NIST SP 800-38D, appendix A).
+    let mut trial = trial();
+    for kind in ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"] {
+        let settings = json!({ "type": kind, "derived": true, "convergent_encryption": true });
+        make(&mut trial, kind, settings);
+        let mut seal = |associated: &[u8]| {
+            let data = json!({
+                "plaintext": b64(b"text"),
+                "context": b64(b"atlas"),
+                "associated_data": b64(associated),
+            });
+            let sealed = trial.write(&format!("transit/encrypt/{kind}"), data);
+            let text = sealed["ciphertext"].as_str().unwrap().to_owned();
+            let data = json!({
+                "ciphertext": text,
+                "context": b64(b"atlas"),
+                "associated_data": b64(associated),
+            });
+            let opened = trial.write(&format!("transit/decrypt/{kind}"), data);
+            assert_eq!(opened["plaintext"], json!(b64(b"text")));
+            text
+        };
+        let [none, one, other] = [&b""[..], b"row 7", b"row 8"].map(&mut seal);
+        assert_eq!(seal(b"row 7"), one, "it is still convergent");
+        let nonce = |text: &str| {
+            let body = text.rsplit(':').next().unwrap();
+            data_encoding::BASE64.decode(body.as_bytes()).unwrap()[..12].to_vec()
+        };
+        let nonces = [&none, &one, &other].map(|text| nonce(text));
+        assert!(
+            nonces[0] != nonces[1] && nonces[1] != nonces[2] && nonces[0] != nonces[2],
+            "{kind}"
+        );
+    }
+}
+
+#[test]
 fn associated_data_must_be_the_same_again() {
     let mut trial = trial();
     for kind in ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"] {
