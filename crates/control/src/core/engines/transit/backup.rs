@@ -28,6 +28,8 @@ const BACKUP_BYTES_MAX: usize = 2 << 20;
 const KDF_HKDF: u64 = 1;
 /// The version of convergent encryption that is known here.
 const CONVERGENT: i64 = 3;
+/// The highest number of a version that is restored: there are others to come.
+const LATEST_MAX: u32 = 1 << 30;
 /// The most that a period of rotation is, in seconds: 200 years.
 const ROTATE_SECS_MAX: u64 = 200 * 365 * 86_400;
 
@@ -147,6 +149,7 @@ impl Backup {
         let encryption = policy.min_encryption_version;
         let is_ordered = first <= decryption
             && decryption <= latest
+            && latest <= LATEST_MAX
             && encryption <= latest
             && (encryption == 0 || decryption <= encryption)
             && latest - first <= VERSIONS_MAX;

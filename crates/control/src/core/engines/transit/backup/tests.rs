@@ -113,3 +113,40 @@ fn what_is_no_backup_is_refused() {
         assert_eq!(refused(&changed(name, from, to)), why, "{name} {to}");
     }
 }
+
+#[test]
+fn a_backup_with_the_last_number_that_there_is_is_refused() {
+    // The next version would have none.
+    let name = "chacha20-poly1305";
+    let vectors: Vec<Value> = serde_json::from_str(VECTORS).unwrap();
+    let vector = vectors.iter().find(|it| it["name"] == name).unwrap();
+    let json = BASE64.decode(vector["backup"].as_str().unwrap().as_bytes());
+    let mut backup: Value = serde_json::from_slice(&json.unwrap()).unwrap();
+    let whole = |backup: &Value| {
+        let text = BASE64.encode(backup.to_string().as_bytes());
+        Backup::parse(&text).err()
+    };
+    assert_eq!(whole(&backup), None, "the control");
+    let archived = backup["archived_keys"]["keys"]
+        .as_array()
+        .unwrap()
+        .last()
+        .cloned();
+    backup["archived_keys"]["keys"] = serde_json::json!([archived]);
+    backup["policy"]["keys"] = serde_json::json!({});
+    for (latest, refused) in [
+        (1_u32 << 30, false),
+        ((1 << 30) + 1, true),
+        (u32::MAX, true),
+    ] {
+        for field in [
+            "latest_version",
+            "min_decryption_version",
+            "min_available_version",
+        ] {
+            backup["policy"][field] = latest.into();
+        }
+        backup["policy"]["min_encryption_version"] = 0.into();
+        assert_eq!(whole(&backup).is_some(), refused, "{latest}");
+    }
+}
