@@ -93,8 +93,9 @@ impl Engine for Pki {
             ["sign-verbatim"] if is_write(call.operation) => {
                 self.sign_verbatim(ctx, call, named_issuer(call)?.as_deref(), None)
             }
+            // The role says by whom: who may name another issuer has that issuer's own path.
             ["sign-verbatim", role] if is_write(call.operation) => {
-                self.sign_verbatim(ctx, call, named_issuer(call)?.as_deref(), Some(role))
+                self.sign_verbatim(ctx, call, None, Some(role))
             }
             ["roles"] if call.operation == Operation::List => Answer::keys(ctx.list("role/")?),
             ["roles", name @ ..] if !name.is_empty() => self.roles(ctx, call, &name.join("/")),

@@ -76,7 +76,7 @@ pub struct Bounds {
     pub ttl: Duration,
     /// How long at most.
     pub ttl_max: Duration,
-    /// When it ends, where the operator has said so.
+    /// When it ends at the latest, and where the request does not say, where the operator has said so.
     pub not_after: Option<UnixTime>,
     /// Whether a time that the request names is bounded as well. Not for authorities: whoever makes one
     /// is its operator.
@@ -92,7 +92,8 @@ impl Bounds {
     ) -> Result<UnixTime, Refusal> {
         let asked = fields.duration("ttl")?;
         let not_after = fields.text("not_after")?.filter(|text| !text.is_empty());
-        if asked.is_some_and(|ttl| !ttl.is_zero()) && not_after.is_some() {
+        let is_given = not_after.is_some() || self.not_after.is_some();
+        if asked.is_some_and(|ttl| !ttl.is_zero()) && is_given {
             return Err(Refusal::invalid(
                 "Either ttl or not_after should be provided. Both should not be provided in the \
                  same request.",
@@ -100,7 +101,13 @@ impl Bounds {
         }
         let latest = self.now.plus(self.ttl_max);
         let ends = if let Some(text) = not_after {
-            let at = parse_time(&text)?;
+            let asked = parse_time(&text)?;
+            let at = self.not_after.map_or(asked, |latest| asked.min(latest));
+            if at < asked {
+                warnings.push(format!(
+                    "not_after {text} is later than the role's, so the role's is being used"
+                ));
+            }
             if self.is_leaf && latest < at {
                 warnings.push(format!(
                     "not_after {text} is later than permitted by maxTTL \"{}\", so maxTTL is being \

@@ -336,6 +336,60 @@ fn sign_verbatim_keeps_subject_and_names_and_obeys_the_roles_time() {
 }
 
 #[test]
+fn a_roles_issuer_is_not_chosen_by_whoever_asks_under_the_role() {
+    let mut trial = trial();
+    let second = json!({
+        "common_name": "second root", "key_type": "ec", "ttl": "87600h", "issuer_name": "second",
+    });
+    trial.write("pki/issuers/generate/root/internal", second);
+    trial.write("pki/roles/web", role());
+    let csr = csr("a.example.com", &[]);
+    let mut issuer = |path: &str| {
+        let asked = json!({ "csr": csr, "issuer_ref": "second", "common_name": "a.example.com" });
+        let made = certificate(&trial.write(path, asked));
+        let name = Name::from_der(&made.issuer).unwrap();
+        name.last(Attribute::CommonName).unwrap().to_owned()
+    };
+    for path in ["pki/sign/web", "pki/issue/web", "pki/sign-verbatim/web"] {
+        assert_eq!(issuer(path), "trial root", "{path}");
+    }
+    // Where no role says it, the request may, and on the issuer's own path.
+    for path in ["pki/sign-verbatim", "pki/issuer/second/sign-verbatim/web"] {
+        assert_eq!(issuer(path), "second root", "{path}");
+    }
+}
+
+#[test]
+fn a_roles_end_is_the_end_of_all_its_certificates() {
+    let mut trial = trial();
+    let mut role = role();
+    let at = |trial: &Trial, hours: u64| {
+        let at = trial.now.plus(Duration::from_secs(hours * 3600));
+        super::lifetime::go_time(at)
+    };
+    role["not_after"] = at(&trial, 10).into();
+    trial.write("pki/roles/web", role);
+    let end = trial.now.as_secs() + 10 * 3600;
+    let csr = csr("a.example.com", &[]);
+    for path in ["pki/issue/web", "pki/sign/web", "pki/sign-verbatim/web"] {
+        let asked = |more: (&str, Value)| {
+            let mut asked = json!({ "common_name": "a.example.com", "csr": csr });
+            asked[more.0] = more.1;
+            asked
+        };
+        let why = refused(&mut trial, path, asked(("ttl", json!("48h"))));
+        assert!(why.starts_with("Either ttl or not_after"), "{path}: {why}");
+        for (wanted, ends) in [(48, end), (5, end - 5 * 3600)] {
+            let wanted = at(&trial, wanted);
+            let made = trial.write(path, asked(("not_after", wanted.into())));
+            assert_eq!(certificate(&made).not_after.as_secs(), ends, "{path}");
+        }
+        let made = trial.write(path, asked(("format", json!("pem"))));
+        assert_eq!(certificate(&made).not_after.as_secs(), end, "{path}");
+    }
+}
+
+#[test]
 fn a_request_that_is_damaged_or_signed_by_another_key_is_refused() {
     let mut trial = trial();
     trial.write("pki/roles/web", role());
