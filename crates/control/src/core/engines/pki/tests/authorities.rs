@@ -319,3 +319,82 @@ fn all_issuers_and_keys_go_with_the_root_and_only_with_sudo() {
     assert!(trial.root(List, "pki/issuers", json!({})).is_err());
     assert!(trial.root(List, "pki/keys", json!({})).is_err());
 }
+
+/// Whether OpenSSL finds a leaf good under a root, at a time.
+fn openssl_accepts(root: &str, leaf: &str, at: u64) -> Option<Result<(), String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (root, leaf) = (write("root.pem", root), write("leaf.pem", leaf));
+    let ran = std::process::Command::new("openssl")
+        .args(["verify", "-x509_strict", "-attime", &at.to_string()])
+        .arg("-CAfile")
+        .args([root, leaf])
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    Some(if ran.status.success() {
+        Ok(())
+    } else {
+        Err(said)
+    })
+}
+
+#[test]
+fn openssl_reads_the_names_that_an_authority_is_bound_to() {
+    let mut trial = trial();
+    let bound = json!({
+        "common_name": "bound", "key_type": "ec", "ttl": "8760h", "issuer_name": "bound",
+        "permitted_dns_domains": "example.com,example.org",
+        "excluded_dns_domains": "evil.example.com",
+        "permitted_email_addresses": "example.com",
+        "permitted_ip_ranges": "10.1.2.3/8,fd00::/8",
+        "excluded_ip_ranges": "10.9.0.0/16",
+        "permitted_uri_domains": ".example.com",
+        "exclude_cn_from_sans": true,
+    });
+    let root = trial.write("pki/issuers/generate/root/internal", bound);
+    let any = json!({
+        "allow_any_name": true, "key_type": "ec", "allowed_uri_sans": "*", "require_cn": false,
+        "email_protection_flag": true,
+    });
+    trial.write("pki/roles/any", any);
+    let at = trial.now.as_secs() + 60;
+    for (field, name, is_good) in [
+        ("alt_names", "a.example.com", true),
+        ("alt_names", "EXAMPLE.org", true),
+        ("alt_names", "*.example.com", true),
+        ("alt_names", "x.evil.example.com", false),
+        ("alt_names", "evil.example.com", false),
+        ("alt_names", "notexample.com", false),
+        ("alt_names", "example.com.test", false),
+        ("alt_names", "ada@example.com", true),
+        ("alt_names", "ada@example.org", false),
+        ("ip_sans", "10.2.3.4", true),
+        ("ip_sans", "10.9.3.4", false),
+        ("ip_sans", "11.0.0.1", false),
+        ("ip_sans", "fd00::1", true),
+        ("ip_sans", "fe80::1", false),
+        ("uri_sans", "spiffe://a.example.com/x", true),
+        ("uri_sans", "spiffe://a.example.org/x", false),
+    ] {
+        let asked = json!({ field: name, "ttl": "1h" });
+        let leaf = trial.write("pki/issuer/bound/issue/any", asked);
+        let [root, leaf] = [&root, &leaf].map(|it| it["certificate"].as_str().unwrap());
+        let Some(judged) = openssl_accepts(root, leaf, at) else {
+            eprintln!("skipped: openssl is missing");
+            return;
+        };
+        match judged {
+            Ok(()) => assert!(is_good, "{name}"),
+            Err(why) => {
+                assert!(!is_good, "{name}: {why}");
+                let subtree = why.contains("permitted subtree") || why.contains("excluded subtree");
+                assert!(subtree, "{name}: {why}");
+            }
+        }
+    }
+}
