@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value;
 
 use crate::core::fields::Fields;
@@ -35,8 +35,20 @@ pub fn field(fields: Fields<'_>, name: &str) -> Result<Option<Vec<IpNet>>, Refus
 pub fn parse(text: &str) -> Option<IpNet> {
     match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address.to_canonical())),
-        Err(_) => text.parse().ok(),
+        Err(_) => text.parse().ok().map(canonical),
     }
+}
+
+/// Returns a network of IPv4 addresses in IPv6's form, `::ffff:10.0.0.0/104`, as what it is: addresses
+/// are compared in their own form, so that it would hold none otherwise.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(six) = net else {
+        return net;
+    };
+    let mapped = six.prefix_len().checked_sub(96);
+    let four = six.addr().to_ipv4_mapped().zip(mapped);
+    four.and_then(|(addr, len)| Ipv4Net::new(addr, len).ok())
+        .map_or(net, IpNet::V4)
 }
 
 /// Shows networks as they were given: one address without its length.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::role::{self, OtpRole, Role};
 use super::template::split;
+use crate::core::cidrs;
 use crate::core::engine::{Call, Context};
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
@@ -18,11 +19,7 @@ const ZERO: &str = "zeroaddress";
 /// Parses networks with commas; an address is a network of its own. The error is what is none.
 pub fn networks(list: &str) -> Result<Vec<IpNet>, String> {
     split(list)
-        .map(|item| {
-            let network = item.parse::<IpNet>().ok();
-            let network = network.or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from));
-            network.ok_or_else(|| item.to_owned())
-        })
+        .map(|item| cidrs::parse(item).ok_or_else(|| item.to_owned()))
         .collect()
 }
 

@@ -242,6 +242,25 @@ fn who_and_where_is_refused_with_vaults_words() {
 }
 
 #[test]
+fn an_exclusion_written_in_ipv6s_form_excludes() {
+    let mut trial = begin();
+    for excluded in ["::ffff:192.0.2.9", "::ffff:192.0.2.8/125", "192.0.2.8/29"] {
+        let role = json!({
+            "key_type": "otp",
+            "default_user": "ada",
+            "cidr_list": "192.0.2.0/24",
+            "exclude_cidr_list": excluded,
+        });
+        trial.write("ssh/roles/otp", role);
+        assert!(creds(&mut trial, json!({ "ip": "192.0.2.1" })).is_ok());
+        for ip in ["192.0.2.9", "::ffff:192.0.2.9"] {
+            let refused = creds(&mut trial, json!({ "ip": ip })).unwrap_err();
+            assert!(refused.contains("does not belong to role"), "{excluded}");
+        }
+    }
+}
+
+#[test]
 fn the_store_does_not_hold_a_password() {
     let mut trial = begin();
     otp_role(&mut trial);
