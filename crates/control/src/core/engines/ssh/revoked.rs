@@ -121,12 +121,19 @@ pub fn add(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
         }
     }
     let id = what.id();
+    let at = format!("{PREFIX}{id}");
+    // A certificate's word of its end, which nobody has proven, takes nothing off the list that is there.
+    let known: Option<Entry> = ctx.load(&at)?;
+    let until = match known {
+        Some(known) => known.until.zip(until).map(|(one, other)| one.max(other)),
+        None => until,
+    };
     let entry = Entry {
         what,
         since: ctx.now(),
         until,
     };
-    ctx.save(&format!("{PREFIX}{id}"), &entry)?;
+    ctx.save(&at, &entry)?;
     let version = changed(ctx)?;
     Ok(Answer::json(json!({ "id": id, "krl_version": version })))
 }

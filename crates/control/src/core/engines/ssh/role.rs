@@ -1,7 +1,6 @@
 //! Roles: what may be asked for, by whoever the policies let ask.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,6 +11,7 @@ use crate::core::engine::{Call, Context};
 use crate::core::fields::Fields;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
+use crate::core::role::whole_secs;
 
 /// Longest name of a role, in bytes.
 const NAME_BYTES_MAX: usize = 128;
@@ -212,7 +212,7 @@ fn otp(fields: Fields<'_>) -> Result<OtpRole, Refusal> {
 
 fn ca(fields: Fields<'_>) -> Result<CaRole, Refusal> {
     let flag = |name| Ok::<_, Refusal>(fields.flag(name)?.unwrap_or(false));
-    let secs = |name| Ok::<_, Refusal>(fields.duration(name)?.unwrap_or(Duration::ZERO).as_secs());
+    let secs = |name| Ok::<_, Refusal>(fields.duration(name)?.map_or(0, whole_secs));
     let role = CaRole {
         default_user: fields.text("default_user")?.unwrap_or_default(),
         default_user_template: flag("default_user_template")?,

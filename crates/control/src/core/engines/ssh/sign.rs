@@ -377,9 +377,20 @@ fn critical_options(
             )));
         }
     }
-    // What the role demands of everybody is not taken off by asking for something else.
+    // What the role demands of everybody is not taken off by asking for something else, nor changed,
+    // unless the role says by name that it may be.
     let mut options = role.default_critical_options.clone();
-    options.extend(asked);
+    for (name, value) in asked {
+        let is_named = split(&role.allowed_critical_options).any(|item| item == name);
+        let demanded = options.get(&name).is_some_and(|own| *own != value);
+        if demanded && !is_named {
+            return Err(Refusal::invalid(format!(
+                "critical option {name:.80} is the role's own: to have requests change it, the role \
+                 names it in allowed_critical_options"
+            )));
+        }
+        options.insert(name, value);
+    }
     Ok(options)
 }
 

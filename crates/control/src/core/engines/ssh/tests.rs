@@ -189,6 +189,74 @@ fn no_certificate_is_good_for_everybody() {
 }
 
 #[test]
+fn what_a_role_demands_of_everybody_is_not_changed_by_a_request() {
+    let mut trial = begin();
+    let demands = json!({ "force-command": "/usr/bin/backup", "source-address": "10.0.0.0/8" });
+    role(&mut trial, json!({ "default_critical_options": demands }));
+    for (name, value) in [
+        ("force-command", "/bin/sh"),
+        ("source-address", "0.0.0.0/0"),
+    ] {
+        let why = refused(&mut trial, json!({ "critical_options": { name: value } }));
+        assert!(why.contains("the role's own"), "{name}: {why}");
+    }
+    // The same again is no change, and what it says nothing of may be added.
+    let same = json!({ "critical_options": {
+        "force-command": "/usr/bin/backup", "verify-required": "",
+    } });
+    let says = sign(&mut trial, same).unwrap().says;
+    let names: Vec<_> = says.critical_options.keys().collect();
+    assert_eq!(
+        names,
+        ["force-command", "source-address", "verify-required"]
+    );
+    // A role that names an option lets requests choose it.
+    let named = json!({
+        "default_critical_options": demands, "allowed_critical_options": "source-address",
+    });
+    role(&mut trial, named);
+    let narrower = json!({ "critical_options": { "source-address": "10.1.0.0/16" } });
+    let says = sign(&mut trial, narrower).unwrap().says;
+    assert_eq!(says.critical_options["source-address"], "10.1.0.0/16");
+    assert_eq!(says.critical_options["force-command"], "/usr/bin/backup");
+}
+
+// CVE-2021-32923: what rounds to nothing is not without end.
+#[test]
+fn a_longest_life_next_to_nothing_is_not_the_mounts() {
+    let mut trial = begin();
+    role(&mut trial, json!({ "ttl": "200ms", "max_ttl": "900ms" }));
+    let now = trial.now.as_millis() / 1000;
+    let says = sign(&mut trial, json!({})).unwrap().says;
+    assert_eq!(says.valid_before, now + 1);
+    assert!(refused(&mut trial, json!({ "ttl": "1h" })).contains("larger than maximum"));
+}
+
+#[test]
+fn a_certificate_that_says_it_has_ended_takes_nothing_off_the_list() {
+    let mut trial = begin();
+    role(&mut trial, json!({}));
+    let signed = trial.write("ssh/sign/login", json!({ "public_key": key(1) }));
+    let line = signed["signed_key"].clone();
+    let serial = read_certificate(line.as_str().unwrap())
+        .unwrap()
+        .says
+        .serial;
+    let listed = |trial: &mut Trial| {
+        let listed = trial.root(Operation::List, "ssh/revoked", json!({}));
+        listed.is_ok_and(|it| it["keys"][0] == format!("serial-{serial:x}"))
+    };
+    // By its number, and after that by a certificate that ends long before: anybody can write one.
+    trial.write(
+        "ssh/revoke",
+        json!({ "serial_number": format!("{serial:x}") }),
+    );
+    trial.write("ssh/revoke", json!({ "certificate": line }));
+    trial.pass(400);
+    assert!(listed(&mut trial));
+}
+
+#[test]
 fn a_source_address_that_sshd_would_refuse_is_refused_here() {
     let mut trial = begin();
     role(&mut trial, json!({}));
