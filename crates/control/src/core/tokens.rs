@@ -13,6 +13,7 @@ use crate::core::draft::{Draft, key};
 use crate::core::leases::{self, LeaseId};
 use crate::core::mounts::Mount;
 use crate::core::refusal::Refusal;
+use crate::core::role::whole_secs;
 use crate::core::tables;
 use crate::core::token_type::TokenKind;
 
@@ -269,9 +270,9 @@ pub fn create(
         created: now,
         creation_ttl: if new.eternal { 0 } else { ttl.as_secs() },
         expires,
-        explicit_max_ttl: new.explicit_max_ttl.map_or(0, |max| max.as_secs()),
+        explicit_max_ttl: new.explicit_max_ttl.map_or(0, whole_secs),
         ttl_max: ttl_max.as_secs(),
-        period: new.period.map_or(0, |period| period.as_secs()),
+        period: new.period.map_or(0, whole_secs),
         renewable: !new.fixed && !new.eternal && new.kind == TokenKind::Service,
         renewed: None,
         ancestors,

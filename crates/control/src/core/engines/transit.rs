@@ -38,6 +38,7 @@ use crate::core::fields::Fields;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
+use crate::core::role::whole_secs;
 
 /// What whoever names a key is told that is not there.
 const NOT_FOUND: &str = "encryption key not found";
@@ -231,9 +232,7 @@ fn kind_of(name: &str) -> Result<Kind, Refusal> {
 
 /// Reads the period of rotation, in seconds: none, or an hour and longer.
 fn rotate_secs(fields: Fields<'_>) -> Result<Option<u64>, Refusal> {
-    let secs = fields
-        .duration("auto_rotate_period")?
-        .map(|it| it.as_secs());
+    let secs = fields.duration("auto_rotate_period")?.map(whole_secs);
     match secs {
         Some(secs) if secs != 0 && secs < ROTATE_SECS_MIN => Err(Refusal::invalid(
             "auto rotate period must be 0 to disable or at least an hour",

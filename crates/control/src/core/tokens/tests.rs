@@ -103,6 +103,44 @@ fn no_time_to_live_becomes_no_end() {
     }
 }
 
+// CVE-2021-32923: what rounds to nothing is not without end.
+#[test]
+fn no_longest_life_becomes_none() {
+    let mut trial = Trial::new();
+    let role = json!({ "token_explicit_max_ttl": "500ms" });
+    trial.write("auth/token/roles/short", role);
+    for (path, new) in [
+        (
+            "auth/token/create",
+            json!({ "policies": ["default"], "explicit_max_ttl": "500ms" }),
+        ),
+        (
+            "auth/token/create/short",
+            json!({ "policies": ["default"] }),
+        ),
+    ] {
+        let made = trial.ask(As::Root, Update, path, new).unwrap();
+        let auth = made.auth.unwrap();
+        let token = auth["client_token"].as_str().unwrap();
+        let data = json!({ "increment": 1000 });
+        let renewed = trial.ask(As::Token(token), Update, "auth/token/renew-self", data);
+        let left = renewed.unwrap().auth.unwrap()["lease_duration"].clone();
+        assert_eq!(left, json!(1), "{path}");
+        trial.pass(2);
+        assert!(!trial.is_good(token), "{path}");
+    }
+}
+
+#[test]
+fn a_longest_life_of_a_mount_next_to_nothing_is_not_the_clusters() {
+    let mut trial = Trial::new();
+    let config = json!({ "default_lease_ttl": "100ms", "max_lease_ttl": "900ms" });
+    trial.write("sys/mounts/own", json!({ "type": "kv", "config": config }));
+    let tuned = trial.root(Read, "sys/mounts/own/tune", json!({})).unwrap();
+    assert_eq!(tuned["max_lease_ttl"], json!(1));
+    assert_eq!(tuned["default_lease_ttl"], json!(1));
+}
+
 #[test]
 fn a_renewal_stays_within_the_longest_life() {
     let mut trial = Trial::new();

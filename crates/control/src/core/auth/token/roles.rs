@@ -11,6 +11,7 @@ use crate::core::path::ApiPath;
 use crate::core::refusal::Refusal;
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
+use crate::core::role::whole_secs;
 use crate::core::token_type::TokenType;
 use crate::core::tokens;
 
@@ -181,7 +182,7 @@ impl Role {
             (&mut self.period, "token_period", "period"),
         ] {
             if let Some(given) = fields.duration(first(new, old))? {
-                *secs = given.as_secs();
+                *secs = whole_secs(given);
             }
         }
         for (flag, name) in [

@@ -148,9 +148,11 @@ fn delete_after(fields: Fields<'_>) -> Result<Option<After>, Refusal> {
         Some(Value::Number(number)) if number.as_i64().is_some_and(|it| it < 0) => {
             Ok(Some(After::Never))
         }
-        _ => Ok(fields
-            .duration("delete_version_after")?
-            .map(|after| After::Millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))),
+        _ => Ok(fields.duration("delete_version_after")?.map(|after| {
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            // Less than a millisecond is not *never*.
+            After::Millis(millis.max(u64::from(!after.is_zero())))
+        })),
     }
 }
 

@@ -156,6 +156,17 @@ fn versions_end_by_themselves_where_a_delay_is_set() {
 }
 
 #[test]
+fn a_delay_next_to_nothing_is_not_never() {
+    let mut trial = Trial::new();
+    let delay = json!({ "delete_version_after": "10us" });
+    trial.write("secret/metadata/a/b", delay);
+    put(&mut trial, 1);
+    trial.pass(1);
+    let found = read(&mut trial, "secret/data/a/b", 0).unwrap();
+    assert_eq!(found.0, Shape::Absent);
+}
+
+#[test]
 fn metadata_is_listed_patched_and_removed_with_all_versions() {
     let mut trial = Trial::new();
     put(&mut trial, 1);

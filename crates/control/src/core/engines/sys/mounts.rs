@@ -19,6 +19,7 @@ use crate::core::refusal::Refusal;
 use crate::core::registry::{FIXED_MOUNTS, Place};
 use crate::core::reply::Answer;
 use crate::core::request::Operation;
+use crate::core::role::whole_secs;
 use crate::core::tables;
 use crate::core::token_type::TokenType;
 
@@ -213,7 +214,7 @@ fn configure(config: &mut MountConfig, fields: Fields<'_>) -> Result<(), Refusal
     let ttl = |name: &str| -> Result<Option<u64>, Refusal> {
         match fields.get(name) {
             Some(Value::String(text)) if text == "system" => Ok(Some(0)),
-            _ => Ok(fields.duration(name)?.map(|ttl| ttl.as_secs())),
+            _ => Ok(fields.duration(name)?.map(whole_secs)),
         }
     };
     if let Some(secs) = ttl("default_lease_ttl")? {

@@ -394,3 +394,16 @@ fn settings_of_the_mount_are_told_again() {
         "size must be 0 or a value greater or equal to 10"
     );
 }
+
+#[test]
+fn a_period_of_rotation_that_is_next_to_nothing_is_not_never() {
+    let mut trial = trial();
+    let why = refused(
+        &mut trial,
+        Update,
+        "transit/keys/a",
+        json!({ "auto_rotate_period": "500ms" }),
+    );
+    assert!(why.contains("at least an hour"), "{why}");
+    make(&mut trial, "a", json!({ "auto_rotate_period": "0s" }));
+}
