@@ -322,7 +322,6 @@ fn write_of_group(
         Some((_, alias)) => alias.clone(),
         None => new(ctx, call, accessor.clone(), name.clone())?,
     };
-    let is_renamed = (&alias.accessor, &alias.name) != (&accessor, &name);
     (alias.accessor, alias.name, alias.updated) = (accessor, name, now);
     let mut group = match (before, target) {
         (Some((mut old, _)), Some(target)) if old.id != target.id => {
@@ -332,16 +331,17 @@ fn write_of_group(
             register(ctx).put_group(&old)?;
             target
         }
-        (Some((mut old, _)), _) => {
-            if is_renamed {
-                old.entities.clear();
-            }
-            old
-        }
+        (Some((old, _)), _) => old,
         (None, Some(target)) => target,
         (None, None) => groups::new(ctx, GroupKind::External, None),
     };
     let answer = told(&alias, &group.id);
+    let is_named_so =
+        |known: &Alias| (&known.accessor, &known.name) == (&alias.accessor, &alias.name);
+    if !group.alias.as_ref().is_some_and(is_named_so) {
+        // Who was in it by another name is in it no more: the method of that name would never say so.
+        group.entities.clear();
+    }
     group.alias = Some(alias);
     group.index += 1;
     group.updated = now;

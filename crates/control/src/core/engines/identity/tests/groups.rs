@@ -235,3 +235,45 @@ fn no_policy_that_denies_is_lost_among_too_many() {
     let refused = text(ask_as(&mut trial, &token, "secret/data/a").unwrap_err());
     assert!(refused.starts_with("more than 256 policies"), "{refused}");
 }
+
+#[test]
+fn who_was_in_a_group_by_one_name_is_not_in_it_by_another() {
+    let mut trial = trial();
+    trial.write("sys/auth/other", json!({ "type": "userpass" }));
+    let here = accessor(&mut trial);
+    let there = trial.root(Read, "sys/auth/other", json!({})).unwrap();
+    let there = there["accessor"].as_str().unwrap().to_owned();
+    let group = json!({ "name": "admins", "type": "external", "policies": "all" });
+    let group = id(&trial.write("identity/group", group));
+    let named = |trial: &mut Trial, name: &str, accessor: &str| {
+        let alias = json!({ "name": name, "canonical_id": group, "mount_accessor": accessor });
+        trial.write("identity/group-alias", alias);
+    };
+    let members = |trial: &mut Trial| {
+        let path = format!("identity/group/id/{group}");
+        let shown = trial.root(Read, &path, json!({})).unwrap();
+        shown["member_entity_ids"].as_array().map_or(0, Vec::len)
+    };
+    for (name, at) in [("admins", there.as_str()), ("others", here.as_str())] {
+        named(&mut trial, "admins", &here);
+        trial
+            .within("identity/", |ctx| {
+                let mounts = ctx.draft.mounts()?;
+                let alias = crate::core::identity::Alias {
+                    name: "ada".to_owned(),
+                    metadata: BTreeMap::new(),
+                };
+                let login = Persona {
+                    mount: mounts.at("auth/userpass/").unwrap(),
+                    alias: &alias,
+                    groups: &["admins".to_owned()],
+                };
+                Identity.entity_of(ctx, &login)
+            })
+            .unwrap();
+        assert_eq!(members(&mut trial), 1, "the control");
+        // The group's name moves to another method, or is another one: nobody there has said who is.
+        named(&mut trial, name, at);
+        assert_eq!(members(&mut trial), 0, "{name}");
+    }
+}
