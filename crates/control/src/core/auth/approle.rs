@@ -209,6 +209,12 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> 
         ..role.token.login()
     };
     if !token_bound_cidrs.is_empty() {
+        // The role may have been narrowed since the secret id was made.
+        if !login.bound_cidrs.is_empty()
+            && !cidrs::lie_within(&token_bound_cidrs, &login.bound_cidrs)
+        {
+            return Err(wrong());
+        }
         login.bound_cidrs = token_bound_cidrs;
     }
     if let Some(found) = spent {

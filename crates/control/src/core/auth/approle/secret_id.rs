@@ -149,6 +149,10 @@ pub(super) fn make(
             "failed to store secret_id: SecretID is already registered",
         ));
     }
+    // One of the same text that has ended, and was not yet swept, leaves no accessor behind.
+    if let Some(ended) = ctx.load::<SecretId>(&at(role, &hmac))? {
+        ctx.delete(&at_accessor(role, &ended.accessor));
+    }
     let now = ctx.now();
     let accessor = ctx.entropy().uuid();
     let life = Duration::from_secs(ttl);

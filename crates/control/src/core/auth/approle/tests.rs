@@ -268,6 +268,48 @@ fn networks_of_role_and_token_bind_logins_too() {
 }
 
 #[test]
+fn a_role_that_is_narrowed_narrows_the_tokens_of_its_secret_ids() {
+    let mut trial = with_role(json!({ "token_bound_cidrs": ["10.0.0.0/8"] }));
+    let id = role_id(&mut trial, "ci");
+    let networks = json!({ "token_bound_cidrs": "10.2.0.0/16" });
+    let (secret_id, _) = secret(&mut trial, "ci", networks);
+    let login = |trial: &mut Trial| {
+        let fields = json!({ "role_id": id, "secret_id": secret_id });
+        let request = Trial::request(As::Nobody, Operation::Update, LOGIN, fields);
+        trial.send(&from("10.2.0.1", request))
+    };
+    login(&mut trial).unwrap();
+    let narrow = json!({ "token_bound_cidrs": ["10.1.0.0/16"] });
+    trial.write("auth/approle/role/ci", narrow);
+    assert!(login(&mut trial).is_err());
+}
+
+#[test]
+fn an_accessor_of_a_secret_id_that_ended_names_none_that_came_after_it() {
+    let mut trial = with_role(json!({}));
+    let made = |trial: &mut Trial| {
+        let fields = json!({ "secret_id": "chosen", "ttl": "10s" });
+        let made = trial.write("auth/approle/role/ci/custom-secret-id", fields);
+        made["secret_id_accessor"].as_str().unwrap().to_owned()
+    };
+    let old = made(&mut trial);
+    trial.pass(11);
+    let new = made(&mut trial);
+    let path = "auth/approle/role/ci/secret-id-accessor/destroy";
+    let _ = trial.root(
+        Operation::Update,
+        path,
+        json!({ "secret_id_accessor": old }),
+    );
+    let id = role_id(&mut trial, "ci");
+    log_in(&mut trial, &id, "chosen").unwrap();
+    let listed = trial
+        .root(Operation::List, "auth/approle/role/ci/secret-id", json!({}))
+        .unwrap();
+    assert_eq!(listed["keys"], json!([new]));
+}
+
+#[test]
 fn a_role_that_nothing_binds_is_refused() {
     let mut trial = begun();
     let open = json!({ "bind_secret_id": false });
