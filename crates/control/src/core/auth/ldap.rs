@@ -282,10 +282,12 @@ fn login(ctx: &mut Context<'_, '_>, call: &Call<'_>, name: &str) -> Result<Answe
     };
     lockout::succeeded(ctx, &counted);
     let policies = policies(ctx, &config, &name, &found)?;
+    // Folded like the name that is typed, and as people's aliases are: or one that an operator made,
+    // disabled perhaps, would be passed by (CVE-2021-41802 and its like).
     let alias = if config.username_as_alias {
         name.clone()
     } else {
-        found.alias.clone()
+        folded(Some(&config), &found.alias)
     };
     if !names::is_plain(&alias) {
         return Err(failed(

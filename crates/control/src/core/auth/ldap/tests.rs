@@ -84,6 +84,38 @@ fn a_password_that_the_directory_knows_makes_a_token_of_name_and_groups() {
     );
 }
 
+// CVE-2021-41802 and its like: one person, two entities.
+#[test]
+fn whom_an_operator_has_disabled_does_not_come_in_by_the_directorys_spelling() {
+    let mut trial = begun(json!({}));
+    let mount = trial
+        .root(Operation::Read, "sys/auth/ldap", json!({}))
+        .unwrap();
+    let entity = trial.write(
+        "identity/entity",
+        json!({ "name": "ada", "disabled": true }),
+    );
+    let alias = json!({
+        "name": "Ada", "canonical_id": entity["id"], "mount_accessor": mount["accessor"],
+    });
+    trial.write("identity/entity-alias", alias);
+    for spelling in ["ada", "Ada", "ADA"] {
+        let found = Found {
+            dn: "uid=ada,dc=example".to_owned(),
+            alias: spelling.to_owned(),
+            groups: Vec::new(),
+        };
+        let found = serde_json::to_vec(&found).unwrap();
+        trial.outside = Box::new(move |_| answered(&found));
+        let refused = log_in(&mut trial, "ada", "right").unwrap_err();
+        assert!(matches!(refused, Refusal::Unauthenticated), "{spelling}");
+    }
+    let path = format!("identity/entity/id/{}", entity["id"].as_str().unwrap());
+    trial.write(&path, json!({ "disabled": false }));
+    let auth = log_in(&mut trial, "ada", "right").unwrap().auth.unwrap();
+    assert_eq!(auth["entity_id"], entity["id"], "the control");
+}
+
 #[test]
 fn an_empty_password_is_refused_before_the_directory_is_asked() {
     let mut trial = begun(json!({}));

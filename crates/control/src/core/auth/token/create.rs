@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::core::auth::token::roles::{self, Role};
 use crate::core::engine::{Call, Caller, Context};
+use crate::core::engines::identity::names::alias_name;
 use crate::core::fields::{Fields, go_duration};
 use crate::core::identity::Alias;
 use crate::core::path::ApiPath;
@@ -336,7 +337,7 @@ fn alias(
     let Some(name) = fields.text("entity_alias")?.filter(|name| !name.is_empty()) else {
         return Ok(());
     };
-    let name = name.to_lowercase();
+    let name = alias_name(&ctx.mount.kind, &name)?;
     if !role.allows_alias(&name) {
         return Err(Refusal::invalid("invalid 'entity_alias' value"));
     }

@@ -79,11 +79,11 @@ impl fmt::Display for Name {
 }
 
 /// Folds the name of an alias as the auth methods of its mount's kind fold user names: those of
-/// directories and passwords without regard to case, all others (subjects, role ids) byte by byte,
+/// directories, passwords and whoever makes tokens for others without regard to case, all others (subjects, role ids) byte by byte,
 /// because who issues those may tell them apart by case.
 pub fn alias_name(kind: &str, text: &str) -> Result<String, Refusal> {
     let name = match kind {
-        "userpass" | "ldap" | "okta" | "radius" => folded(text),
+        "userpass" | "ldap" | "okta" | "radius" | "token" => folded(text),
         _ => text.to_owned(),
     };
     if name.is_empty() {
