@@ -190,6 +190,48 @@ fn a_login_never_makes_a_root_token() {
 }
 
 #[test]
+fn no_auth_method_is_made_or_ended_without_sudo() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/people", json!({ "type": "userpass" }));
+    let all = r#"["create", "read", "update", "delete", "list"]"#;
+    let policy = format!(
+        "path \"sys/mounts/*\" {{ capabilities = {all} }} path \"sys/auth/*\" {{ capabilities = {all} }}"
+    );
+    trial.write("sys/policies/acl/mounter", json!({ "policy": policy }));
+    let (token, _) = trial.token(As::Root, json!({ "policies": ["mounter"] }));
+    let kind = json!({ "type": "userpass" });
+    for (operation, path) in [
+        (Update, "sys/auth/more"),
+        (Delete, "sys/auth/people"),
+        (Update, "sys/mounts/auth/more"),
+        (Delete, "sys/mounts/auth/people"),
+    ] {
+        let asked = trial.ask(As::Token(&token), operation, path, kind.clone());
+        assert!(asked.is_err(), "{path}");
+        if path.starts_with("sys/mounts") {
+            assert!(trial.root(operation, path, kind.clone()).is_err());
+        }
+    }
+    assert!(trial.root(Read, "sys/auth/people", json!({})).is_ok());
+    assert!(trial.root(Read, "sys/auth/more", json!({})).is_err());
+    // What may be done so: engines, and what a method's tuning says.
+    let engine = trial.ask(
+        As::Token(&token),
+        Update,
+        "sys/mounts/own",
+        json!({ "type": "kv" }),
+    );
+    assert!(engine.is_ok());
+    let tuned = trial.ask(
+        As::Token(&token),
+        Read,
+        "sys/mounts/auth/people/tune",
+        json!({}),
+    );
+    assert!(tuned.is_ok());
+}
+
+#[test]
 fn mounts_are_made_tuned_listed_and_removed() {
     let mut trial = Trial::new();
     trial.write(

@@ -79,11 +79,28 @@ pub(super) fn decide(
             Ok(Answer::json(mount.info()))
         }
         (Update, path) if !path.is_empty() => {
-            enable(ctx, call, &Target::parse(place, &path.join("/"))?)
+            let target = Target::parse(place, &path.join("/"))?;
+            not_in_the_other_list(place, &target, "mount")?;
+            enable(ctx, call, &target)
         }
-        (Delete, path) if !path.is_empty() => disable(ctx, &Target::parse(place, &path.join("/"))?),
+        (Delete, path) if !path.is_empty() => {
+            let target = Target::parse(place, &path.join("/"))?;
+            not_in_the_other_list(place, &target, "unmount")?;
+            disable(ctx, &target)
+        }
         _ => Err(Refusal::UnsupportedOperation),
     }
+}
+
+/// Refuses to make or end an auth method by the list of engines: its own list takes `sudo`.
+fn not_in_the_other_list(place: Place, target: &Target, what: &str) -> Result<(), Refusal> {
+    if place == target.place {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "cannot {what} \"{}\"",
+        target.path
+    )))
 }
 
 fn list(ctx: &mut Context<'_, '_>, place: Place) -> Result<Answer, Refusal> {
