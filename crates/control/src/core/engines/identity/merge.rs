@@ -46,6 +46,13 @@ pub(super) fn merge(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer
                 "to_entity_id should not be present in from_entity_ids",
             ));
         }
+        // Whoever may merge need not be allowed to let somebody in again.
+        if from.disabled && !to.disabled {
+            return Err(Refusal::invalid(
+                "an entity to merge from is disabled, and the one to merge to is not: its tokens \
+                 and logins would be good again",
+            ));
+        }
         let choice = Choice {
             keep: &keep,
             force,

@@ -174,3 +174,34 @@ fn names_that_a_method_tells_apart_by_case_are_two_entities() {
     assert_ne!(one, other);
     assert_eq!(who("Ada").unwrap(), one);
 }
+
+#[test]
+fn a_merge_lets_nobody_in_who_is_disabled() {
+    let mut trial = trial();
+    trial.write("sys/auth/second", json!({ "type": "userpass" }));
+    user(&mut trial, "ada");
+    trial.write("auth/second/users/mallory", json!({ "password": "right" }));
+    let ada = log_in(&mut trial, "ada").unwrap();
+    let login = |trial: &mut Trial| {
+        let path = "auth/second/login/mallory";
+        trial.ask(As::Nobody, Update, path, json!({ "password": "right" }))
+    };
+    let mallory = login(&mut trial).unwrap().auth.unwrap();
+    let disable = |trial: &mut Trial, auth: &Value, disabled: bool| {
+        let path = format!("identity/entity/id/{}", auth["entity_id"].as_str().unwrap());
+        trial.write(&path, json!({ "disabled": disabled }));
+    };
+    disable(&mut trial, &mallory, true);
+    let merge = json!({
+        "to_entity_id": ada["entity_id"], "from_entity_ids": [mallory["entity_id"]],
+    });
+    let path = "identity/entity/merge";
+    let refused = trial.root(Update, path, merge.clone()).unwrap_err();
+    assert!(text(refused).contains("is disabled"));
+    assert!(!trial.is_good(&token_of(&mallory)) && login(&mut trial).is_err());
+    disable(&mut trial, &ada, true);
+    trial.write(path, merge);
+    assert!(!trial.is_good(&token_of(&mallory)) && login(&mut trial).is_err());
+    disable(&mut trial, &ada, false);
+    assert!(login(&mut trial).is_ok(), "the control");
+}
