@@ -17,6 +17,8 @@ use crate::core::reply::{Answer, Raw, Reply};
 const REVOKED_MAX: usize = 20_000;
 /// Longest key id that is revoked, in bytes.
 const KEY_ID_BYTES_MAX: usize = 512;
+/// From how many on it is looked whether the list still fits: fewer do, however long their names.
+const LOOKED_AT: usize = 4_096;
 const PREFIX: &str = "revoked/";
 const VERSION: &str = "krl";
 
@@ -111,7 +113,8 @@ pub fn add(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
             "give one of serial_number, key_id, public_key and certificate: what is to be revoked",
         )
     })?;
-    if REVOKED_MAX <= ctx.keys(PREFIX)?.len() {
+    let count = ctx.keys(PREFIX)?.len();
+    if REVOKED_MAX <= count {
         prune(ctx)?;
         if REVOKED_MAX <= ctx.keys(PREFIX)?.len() {
             return Err(Refusal::invalid(format!(
@@ -135,6 +138,10 @@ pub fn add(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal
     };
     ctx.save(&at, &entry)?;
     let version = changed(ctx)?;
+    // One that does not fit would keep all nodes from what else they ask for with it.
+    if LOOKED_AT <= count {
+        encoded(ctx)?;
+    }
     Ok(Answer::json(json!({ "id": id, "krl_version": version })))
 }
 
@@ -221,9 +228,10 @@ pub fn encoded(ctx: &mut Context<'_, '_>) -> Result<Vec<u8>, Refusal> {
     }
     let bytes = list.encode();
     if KRL_BYTES_MAX < bytes.len() {
-        return Err(Refusal::Internal(
-            "the revocation list is too long".to_owned(),
-        ));
+        return Err(Refusal::invalid(format!(
+            "the revocation list would be longer than {KRL_BYTES_MAX} bytes: take some off it, or \
+             make another authority"
+        )));
     }
     Ok(bytes)
 }

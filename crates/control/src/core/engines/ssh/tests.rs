@@ -257,6 +257,37 @@ fn a_certificate_that_says_it_has_ended_takes_nothing_off_the_list() {
 }
 
 #[test]
+fn what_would_make_the_list_too_long_for_nodes_is_refused() {
+    let mut trial = begin();
+    let mebibytes = |count: usize| {
+        move |ctx: &mut crate::core::engine::Context<'_, '_>| {
+            for number in 0..count {
+                let id = format!("{number:0512}");
+                let hex = data_encoding::HEXLOWER.encode(id.as_bytes());
+                let entry = json!({ "what": { "key_id": id }, "since": ctx.now() });
+                ctx.save(&format!("revoked/id-{hex}"), &entry)?;
+            }
+            Ok(())
+        }
+    };
+    let krl = |trial: &mut Trial| trial.ask(As::Root, Operation::Read, "ssh/krl", json!({}));
+    trial.within("ssh/", mebibytes(8_120)).unwrap();
+    // 516 bytes each in a list of 4 MiB: 8128 at most, and what stands before them.
+    let mut revoked = 0;
+    let refused = loop {
+        let id = format!("more-{revoked:0507}");
+        match trial.root(Operation::Update, "ssh/revoke", json!({ "key_id": id })) {
+            Ok(_) => revoked += 1,
+            Err(refused) => break text(refused),
+        }
+        assert!(revoked < 20);
+    };
+    assert!(refused.contains("longer than"), "{refused}");
+    assert!(0 < revoked, "the control");
+    assert!(krl(&mut trial).is_ok());
+}
+
+#[test]
 fn a_source_address_that_sshd_would_refuse_is_refused_here() {
     let mut trial = begin();
     role(&mut trial, json!({}));
