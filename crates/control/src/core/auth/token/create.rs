@@ -146,6 +146,11 @@ pub(super) fn create(
     match &role {
         Some((name, role)) => {
             orphan = role.orphan;
+            if kind == TokenKind::Batch && role.num_uses != 0 {
+                return Err(Refusal::invalid(
+                    "the role limits how often its tokens are used, which batch tokens cannot be",
+                ));
+            }
             apply(&mut new, name, role);
             alias(ctx, fields, role, &mut new)?;
         }
@@ -311,8 +316,9 @@ fn apply(new: &mut NewToken, name: &str, role: &Role) {
     };
     new.role = Some(name.to_owned());
     new.fixed |= !role.renewable;
+    // A batch token cannot be renewed: its one life is cut, whoever chose that kind.
+    new.explicit_max_ttl = lesser(new.explicit_max_ttl, role.explicit_max_ttl);
     if new.kind == TokenKind::Service {
-        new.explicit_max_ttl = lesser(new.explicit_max_ttl, role.explicit_max_ttl);
         new.period = lesser(new.period, role.period);
         if role.num_uses != 0 {
             new.num_uses = match new.num_uses {

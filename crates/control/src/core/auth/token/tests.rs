@@ -215,6 +215,27 @@ fn what_a_role_says_binds_its_tokens() {
 }
 
 #[test]
+fn what_a_role_limits_is_not_passed_by_with_the_other_kind_of_token() {
+    let mut trial = Trial::new();
+    let path = "auth/token/create/short";
+    let wanted = |kind: &str| json!({ "policies": "default", "ttl": "10h", "type": kind });
+    trial.write(
+        "auth/token/roles/short",
+        json!({ "token_explicit_max_ttl": "10m" }),
+    );
+    for kind in ["service", "batch"] {
+        let auth = made(&mut trial, As::Root, path, wanted(kind)).unwrap();
+        assert_eq!(auth["token_type"], kind);
+        assert_eq!(auth["lease_duration"], 600, "{kind}");
+    }
+    trial.write("auth/token/roles/short", json!({ "token_num_uses": 1 }));
+    let auth = made(&mut trial, As::Root, path, wanted("service")).unwrap();
+    assert_eq!(auth["num_uses"], 1);
+    let why = refused(&mut trial, As::Root, path, wanted("batch"));
+    assert!(why.contains("how often"), "{why}");
+}
+
+#[test]
 fn a_child_is_bound_to_its_parents_networks() {
     let mut trial = Trial::new();
     all_powers(&mut trial);
