@@ -30,6 +30,7 @@ use authority::Source;
 use crl::Kind;
 use memo::Memory;
 use role::Role;
+use tidy::Cleaned;
 
 use crate::core::engine::{Call, Context, Engine};
 use crate::core::leases::{Lease, Subject as Leased};
@@ -144,8 +145,17 @@ impl Engine for Pki {
     }
 
     fn tend(&self, ctx: &mut Context<'_, '_>) -> Result<bool, Refusal> {
-        self.tend_lists(ctx)?;
-        self.tend_tidy(ctx)
+        let mark = ctx.draft.mark();
+        let lists = self.tend_lists(ctx);
+        if lists.is_err() {
+            ctx.draft.return_to(mark);
+        }
+        // A list that is too long is made short by cleaning: it must not keep cleaning from being done.
+        match (self.tend_tidy(ctx)?, lists) {
+            (Cleaned::Piece, _) => Ok(true),
+            (Cleaned::Last, _) => Ok(false),
+            (Cleaned::Nothing, lists) => lists.map(|()| false),
+        }
     }
 }
 

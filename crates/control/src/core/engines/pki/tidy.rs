@@ -47,6 +47,17 @@ pub struct TidyState {
 
 const RUNNING: &str = "Running";
 
+/// What a pass of cleaning did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleaned {
+    /// There was nothing to clean.
+    Nothing,
+    /// A piece, and there is more.
+    Piece,
+    /// The last piece.
+    Last,
+}
+
 impl Pki {
     /// `tidy`.
     pub(super) fn tidy(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Answer, Refusal> {
@@ -124,8 +135,8 @@ impl Pki {
         Ok(Answer::data(shown).warned(warning))
     }
 
-    /// Cleans one piece, if there is something to clean. Returns whether there is more.
-    pub(super) fn tend_tidy(&self, ctx: &mut Context<'_, '_>) -> Result<bool, Refusal> {
+    /// Cleans one piece, if there is something to clean.
+    pub(super) fn tend_tidy(&self, ctx: &mut Context<'_, '_>) -> Result<Cleaned, Refusal> {
         let state: Option<TidyState> = ctx.load("tidy")?;
         let config = self.memory.config(ctx)?;
         let Some(mut state) = state.filter(|state| state.state == RUNNING) else {
@@ -135,10 +146,10 @@ impl Pki {
                 let since = ctx.now().since(UnixTime::from_millis(last.started));
                 if Duration::from_secs(auto.interval_duration) <= since {
                     Self::start_tidy(ctx, auto.what.clone())?;
-                    return Ok(true);
+                    return Ok(Cleaned::Piece);
                 }
             }
-            return Ok(false);
+            return Ok(Cleaned::Nothing);
         };
         let is_done = match state.phase {
             Phase::Certificates => Self::tidy_certificates(ctx, &mut state)?,
@@ -148,7 +159,7 @@ impl Pki {
                 "Finished".clone_into(&mut state.state);
                 state.finished = ctx.now().as_millis();
                 ctx.save("tidy", &state)?;
-                return Ok(false);
+                return Ok(Cleaned::Last);
             }
         };
         if is_done {
@@ -159,7 +170,7 @@ impl Pki {
             };
         }
         ctx.save("tidy", &state)?;
-        Ok(true)
+        Ok(Cleaned::Piece)
     }
 
     fn tidy_certificates(

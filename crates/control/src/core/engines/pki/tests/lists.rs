@@ -333,3 +333,33 @@ fn an_intermediate_that_is_revoked_stands_on_its_roots_list() {
         [serial]
     );
 }
+
+#[test]
+fn a_list_that_cannot_be_made_does_not_keep_cleaning_from_what_is_in_its_way() {
+    use crate::core::engine::Engine;
+    let mut trial = trial();
+    let tend =
+        |trial: &mut Trial| trial.within("pki/", |ctx| super::super::Pki::default().tend(ctx));
+    while tend(&mut trial).unwrap() {}
+    // What no list can name, as more than a list can hold would be; it ended long ago.
+    trial
+        .within("pki/", |ctx| {
+            let group = ctx.keys("crl/")?.remove(0);
+            let ended = json!({ "at": 0, "expires": 0 });
+            ctx.save(&format!("rev/{group}/odd"), &ended)?;
+            ctx.put(&format!("dirty/{group}"), vec![1; 16])
+        })
+        .unwrap();
+    assert!(tend(&mut trial).is_err(), "the control");
+    let tidy = json!({ "tidy_revoked_certs": true, "safety_buffer": "1s" });
+    trial.write("pki/tidy", tidy);
+    for _ in 0..8 {
+        if !tend(&mut trial).unwrap() {
+            break;
+        }
+    }
+    let status = trial.root(Read, "pki/tidy-status", json!({})).unwrap();
+    assert_eq!(status["state"], "Finished");
+    assert_eq!(status["revoked_cert_deleted_count"], 1);
+    tend(&mut trial).unwrap();
+}
