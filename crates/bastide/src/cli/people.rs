@@ -21,11 +21,14 @@ pub struct At {
 /// `bastide login`
 #[derive(Debug, Args)]
 pub struct Login {
-    /// How: userpass, ldap, approle, jwt or token
+    /// How: userpass, ldap, approle, jwt, oidc or token
     #[arg(default_value = "userpass")]
     pub method: LoginMethod,
-    /// The user's name; for approle the role id, for jwt the role
+    /// The user's name; for approle the role id, for jwt and oidc the role
     pub name: Option<String>,
+    /// For oidc: the port of this machine's loopback that the browser comes back to; 0 is any
+    #[arg(long, default_value_t = 8250)]
+    pub port: u16,
     /// Where the method is mounted, below `auth/` [default: its kind]
     #[arg(long)]
     pub mount: Option<String>,
@@ -45,6 +48,8 @@ pub enum LoginMethod {
     Approle,
     /// With a signed token of another service
     Jwt,
+    /// By a browser, at another service
+    Oidc,
     /// With a token that somebody gave
     Token,
 }
@@ -57,6 +62,7 @@ impl LoginMethod {
             Self::Ldap => "ldap",
             Self::Approle => "approle",
             Self::Jwt => "jwt",
+            Self::Oidc => "oidc",
             Self::Token => "token",
         }
     }

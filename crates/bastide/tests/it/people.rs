@@ -496,6 +496,190 @@ fn the_audit_log_tells_who_asked_what_and_every_change_to_it_is_named() {
     );
 }
 
+/// Asks a place on loopback as a browser does; returns what it answers.
+fn browse(url: &str) -> String {
+    let rest = url.strip_prefix("http://localhost:").unwrap();
+    let (port, path) = rest.split_once('/').unwrap();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut said).unwrap();
+    said
+}
+
+/// `bastide login oidc`, waiting for its browser.
+struct Waiting {
+    child: Child,
+    err: BufReader<std::process::ChildStderr>,
+    /// The address that it printed.
+    url: String,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Waiting {
+    fn new(desk: &Desk) -> Self {
+        let mut child = Command::new(BASTIDE)
+            .args(["login", "oidc", "--port", "0"])
+            .env_clear()
+            .env("HOME", desk.home.path())
+            .env("VAULT_ADDR", &desk.address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        let url = String::new();
+        let mut waiting = Self { child, err, url };
+        let mut all = String::new();
+        while waiting.url.is_empty() {
+            let mut line = String::new();
+            let read = waiting.err.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended: {all}");
+            if line.trim().starts_with("http") {
+                line.trim().clone_into(&mut waiting.url);
+            }
+            all.push_str(&line);
+        }
+        waiting
+    }
+
+    /// Where the browser is to come back to, with this.
+    fn back(&self, query: &str) -> String {
+        let back = part(&self.url, "redirect_uri");
+        let back = back.replace("%3A", ":").replace("%2F", "/");
+        format!("{back}?{query}")
+    }
+
+    /// Whether it succeeded, and what it said.
+    fn end(mut self) -> (bool, String) {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.err, &mut said).unwrap();
+        (self.child.wait().unwrap().success(), said)
+    }
+}
+
+fn part(url: &str, name: &str) -> String {
+    let pairs = url.split_once('?').unwrap().1.split('&');
+    let found = pairs.filter_map(|pair| pair.split_once('='));
+    let value = found.into_iter().find(|(known, _)| *known == name);
+    value.unwrap().1.to_owned()
+}
+
+#[test]
+fn a_person_logs_in_by_a_browser_with_an_account_of_another_server() {
+    let theirs = Desk::with_ada("path \"identity/oidc/*\" { capabilities = [\"read\"] }");
+    let ours = Desk::new();
+    let put = |desk: &Desk, path: &str, body| desk.ask("POST", path, body);
+    // The other server knows people; this one is a program to it.
+    put(
+        &theirs,
+        "/v1/identity/oidc/config",
+        json!({ "issuer": theirs.address }),
+    );
+    put(
+        &theirs,
+        "/v1/identity/oidc/key/k",
+        json!({ "allowed_client_ids": ["*"] }),
+    );
+    put(
+        &theirs,
+        "/v1/identity/oidc/client/bastide",
+        json!({
+            "redirect_uris": ["http://localhost:8250/oidc/callback"],
+            "assignments": ["allow_all"], "key": "k",
+        }),
+    );
+    let client = theirs.ask("GET", "/v1/identity/oidc/client/bastide", Value::Null);
+    put(&ours, "/v1/sys/auth/oidc", json!({ "type": "oidc" }));
+    put(
+        &ours,
+        "/v1/auth/oidc/config",
+        json!({
+            "oidc_discovery_url": format!("{}/v1/identity/oidc/provider/default", theirs.address),
+            "oidc_client_id": client["client_id"],
+            "oidc_client_secret": client["client_secret"],
+            "default_role": "people",
+        }),
+    );
+    put(
+        &ours,
+        "/v1/auth/oidc/role/people",
+        json!({
+            "user_claim": "sub", "token_policies": ["reader"],
+            "allowed_redirect_uris": ["http://localhost:8250/oidc/callback"],
+        }),
+    );
+    let kept = fs::read(theirs.path(".bastide/token")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let ada = kept["token"].as_str().unwrap();
+    // What a browser that Ada is logged in with does at the other server.
+    let log_in = |url: &str| {
+        let rest = url.strip_prefix(&theirs.address).unwrap().to_owned();
+        let address = theirs.address.strip_prefix("http://").unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET {rest} HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {ada}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut said).unwrap();
+        let body = said.split_once("\r\n\r\n").unwrap().1;
+        let told: Value = serde_json::from_str(body).unwrap();
+        assert!(told["code"].is_string(), "{said}");
+        told["code"].as_str().unwrap().to_owned()
+    };
+    let waiting = Waiting::new(&ours);
+    let state = part(&waiting.url, "state");
+    let code = log_in(&waiting.url);
+    // Pages that a browser shows can knock here too; nothing of theirs ends the waiting.
+    let other = waiting.back("x").replace("/oidc/callback", "/other");
+    assert!(browse(&other).contains("404"));
+    assert!(browse(&waiting.back(&format!("code={code}&state=forged"))).contains("400"));
+    let page = browse(&waiting.back(&format!("code={code}&state={state}")));
+    assert!(
+        page.contains("200 OK") && page.contains("You are logged in"),
+        "{page}"
+    );
+    let (is_in, said) = waiting.end();
+    assert!(
+        is_in && said.contains("logged in as people with default, reader"),
+        "{said}"
+    );
+    assert!(!said.contains(&code), "{said}");
+    let kept = ours.path(".bastide/token");
+    assert_eq!(fs::metadata(kept).unwrap().mode() & 0o777, 0o600);
+    ours.own(&["token", "renew"]).ok();
+    // A code of another login is worth nothing here (RFC 9700, section 4.5).
+    let (waiting, other) = (Waiting::new(&ours), Waiting::new(&ours));
+    let state = part(&waiting.url, "state");
+    let code = log_in(&other.url);
+    let page = browse(&waiting.back(&format!("code={code}&state={state}")));
+    assert!(
+        page.contains("403") && page.contains("see the terminal"),
+        "{page}"
+    );
+    let (is_in, said) = waiting.end();
+    assert!(!is_in && said.contains("invalid_grant"), "{said}");
+    // A role that lets no browser come back here says what to change.
+    let role = json!({ "allowed_redirect_uris": ["https://ui.example/cb"] });
+    put(&ours, "/v1/auth/oidc/role/people", role);
+    let refused = ours.own(&["login", "oidc", "people", "--port", "0"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(
+        refused.err.contains("allowed_redirect_uris"),
+        "{}",
+        refused.err
+    );
+}
+
 #[test]
 fn a_shell_completes_verbs_options_and_paths_of_secrets() {
     let desk = Desk::with_ada(POLICY);
