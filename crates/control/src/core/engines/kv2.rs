@@ -369,11 +369,16 @@ fn append(
         0 => VERSIONS_DEFAULT,
         keep => keep.min(VERSIONS_MAX),
     };
-    while keep < meta.versions.len() as u64 {
-        if let Some((number, _)) = meta.versions.pop_first() {
-            ctx.delete(&version_at(path, number));
-            meta.oldest = number + 1;
+    // What is told as the oldest is 0 until as many are there as are kept, as in Vault.
+    if keep <= meta.current - meta.oldest {
+        meta.oldest = meta.current - keep + 1;
+    }
+    while let Some(first) = meta.versions.first_entry() {
+        if meta.oldest <= *first.key() {
+            break;
         }
+        ctx.delete(&version_at(path, *first.key()));
+        first.remove();
     }
     ctx.save(&version_at(path, meta.current), &data)?;
     ctx.save(&meta_at(path), &meta)?;

@@ -118,6 +118,9 @@ fn old_versions_go_beyond_the_number_to_keep() {
     let mut trial = Trial::new();
     for n in 1..=12 {
         put(&mut trial, n);
+        let meta = trial.root(Read, "secret/metadata/a/b", json!({})).unwrap();
+        let oldest = n.saturating_sub(9);
+        assert_eq!(meta["oldest_version"], json!(oldest), "after {n}");
     }
     let meta = trial.root(Read, "secret/metadata/a/b", json!({})).unwrap();
     assert_eq!(meta["versions"].as_object().unwrap().len(), 10);

@@ -62,8 +62,12 @@ fn seconds(fields: Fields<'_>, name: &str, into: &mut u64, zero: bool) -> Result
     Ok(())
 }
 
-fn go(secs: u64) -> String {
-    go_duration(std::time::Duration::from_secs(secs))
+/// Prints seconds as people write them: `72h`, `15m`, `1h30m`. Clients compare what they read with
+/// what they wrote, and Vault gives back the text that it was given.
+fn short(secs: u64) -> String {
+    let text = go_duration(std::time::Duration::from_secs(secs));
+    let text = text.strip_suffix("m0s").map_or(text.clone(), |it| format!("{it}m"));
+    text.strip_suffix("h0m").map_or(text.clone(), |it| format!("{it}h"))
 }
 
 /// Takes in what is to be cleaned.
@@ -265,14 +269,14 @@ fn show(which: &str, config: &Config) -> Value {
             "enable_templating": config.urls.enable_templating,
         }),
         "crl" => json!({
-            "expiry": go(config.crl.expiry),
+            "expiry": short(config.crl.expiry),
             "disable": config.crl.disable,
             "ocsp_disable": config.crl.ocsp_disable,
-            "ocsp_expiry": go(config.crl.ocsp_expiry),
+            "ocsp_expiry": short(config.crl.ocsp_expiry),
             "auto_rebuild": config.crl.auto_rebuild,
-            "auto_rebuild_grace_period": go(config.crl.auto_rebuild_grace_period),
+            "auto_rebuild_grace_period": short(config.crl.auto_rebuild_grace_period),
             "enable_delta": config.crl.enable_delta,
-            "delta_rebuild_interval": go(config.crl.delta_rebuild_interval),
+            "delta_rebuild_interval": short(config.crl.delta_rebuild_interval),
             "cross_cluster_revocation": false,
             "unified_crl": false,
             "unified_crl_on_existing_paths": false,

@@ -69,6 +69,24 @@ fn dns(name: &str) -> San {
 }
 
 #[test]
+fn periods_of_lists_read_as_they_were_written() {
+    let mut trial = trial();
+    let read = |trial: &mut Trial| trial.root(Read, "pki/config/crl", json!({})).unwrap();
+    let first = read(&mut trial);
+    assert_eq!(
+        (&first["expiry"], &first["delta_rebuild_interval"]),
+        (&json!("72h"), &json!("15m"))
+    );
+    for text in ["24h", "1h30m", "90s", "1h0m1s", "30m", "10h10m10s"] {
+        trial.write("pki/config/crl", json!({ "expiry": text }));
+        let expect = if text == "90s" { "1m30s" } else { text };
+        assert_eq!(read(&mut trial)["expiry"], expect);
+    }
+    trial.write("pki/config/crl", json!({ "ocsp_expiry": 0 }));
+    assert_eq!(read(&mut trial)["ocsp_expiry"], "0s");
+}
+
+#[test]
 fn an_issued_pair_says_what_the_role_says_and_is_signed_by_its_issuer() {
     let mut trial = trial();
     trial.write(
