@@ -5,7 +5,7 @@ use bastide_api::Secret;
 use bastide_store::{Barrier, BarrierError, SealError, ShamirSeal, Share, Sharing};
 use data_encoding::{BASE64, HEXLOWER};
 use hyper::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::answers::{Answered, failed, field, is_given, number, refuse, share};
 use super::keeper::{Keeper, failed_to};
@@ -57,10 +57,21 @@ pub(crate) async fn answer(gate: &Gate, request: &Request, kind: StepKind, by: A
         Err(answered) => return answered,
     };
     match gate.ceremony(of, ask, by).await {
+        Ok(Told::Json(body)) if request.path.as_str().starts_with("sys/rotate/") => {
+            (StatusCode::OK, enveloped(request, body))
+        }
         Ok(Told::Json(body)) => (StatusCode::OK, body),
         Ok(Told::Done) => (StatusCode::NO_CONTENT, Value::Null),
         Err(error) => failed(&error),
     }
+}
+
+/// Puts an answer in the envelope: on OpenBao's paths its clients read `data`, on Vault's there is none.
+fn enveloped(request: &Request, data: Value) -> Value {
+    json!({
+        "request_id": request.id, "lease_id": "", "renewable": false, "lease_duration": 0,
+        "data": data, "wrap_info": null, "warnings": null, "auth": null,
+    })
 }
 
 /// Reads what is asked. `sys/rekey`, `sys/rekey-recovery-key` and OpenBao's `sys/rotate/root` and

@@ -368,6 +368,38 @@ async fn old_shares_open_the_server_until_enough_new_ones_were_shown() {
 }
 
 /// Writes that were acknowledged before a seal are there after it, and none but those.
+#[tokio::test(flavor = "multi_thread")]
+async fn openbaos_paths_for_new_shares_answer_in_the_envelope_and_vaults_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::start(folder.path()).await;
+    let (old, root) = house.begin(3, 2).await;
+    let ask = async |method: &str, path: &str, body: Value| {
+        house.as_token(&root, method, path, body).await.unwrap()
+    };
+    let asked = json!({ "secret_shares": 1, "secret_threshold": 1 });
+    let begun = ask("PUT", "sys/rekey/init", asked.clone()).await;
+    assert_eq!((&begun["started"], begun.get("data")), (&json!(true), None));
+    ask("DELETE", "sys/rekey/init", Value::Null).await;
+
+    let begun = ask("PUT", "sys/rotate/root/init", asked).await;
+    assert_eq!(
+        (&begun["data"]["started"], begun.get("started")),
+        (&json!(true), None)
+    );
+    assert_eq!(text(&begun, "request_id").len(), 36);
+    let nonce = text(&begun["data"], "nonce");
+    for share in &old[..2] {
+        let given = json!({ "key": share, "nonce": nonce });
+        let told = ask("PUT", "sys/rotate/root/update", given).await;
+        let is_last = share == &old[1];
+        assert_eq!(told["data"]["complete"].as_bool().unwrap_or(false), is_last);
+        assert_eq!(told["data"]["keys"].is_array(), is_last);
+    }
+    let none = ask("GET", "sys/rotate/root/init", Value::Null).await;
+    assert_eq!(none["data"]["started"], json!(false));
+    house.house.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_before_a_seal_is_there_after_it_and_the_rest_was_refused() {
     let folder = tempfile::tempdir().unwrap();
