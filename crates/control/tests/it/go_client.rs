@@ -1,69 +1,56 @@
-//! Vault's own Go client as a judge: it wraps and unwraps, and its watcher renews.
+//! Vault's own Go client as a judge, and OpenBao's: it wraps and unwraps, its watcher renews, and it
+//! makes the calls that the programs `vault` and `bao` are made of.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bastide_api::Secret;
 use bastide_control::run::dev;
 
-use crate::skipped;
+use crate::judges::{self, Judged, assert_held};
 
-/// Builds the judge from modules that are on this machine; `None`: Go or a module is missing.
-fn judge(folder: &Path) -> Option<std::path::PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/go");
-    let program = folder.join("judge");
-    let built = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(source)
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=readonly")
-        .stdin(Stdio::null())
-        .output();
-    match built {
-        Err(_) => {
-            skipped("go");
-            None
-        }
-        Ok(built) if built.status.success() => Some(program),
-        Ok(built) => {
-            let why = String::from_utf8_lossy(&built.stderr).into_owned();
-            // What does not compile is no missing module.
-            assert!(why.contains("module lookup disabled"), "{why}");
-            skipped("the Go module github.com/hashicorp/vault/api");
-            None
-        }
+/// The judge on each of the two clients: the list of modules, and what it is built with.
+const CLIENTS: [(&str, &[&str]); 2] = [("go.mod", &[]), ("openbao.mod", &["-tags=openbao"])];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_go_clients_of_vault_and_openbao_wrap_unwrap_and_renew() {
+    for (modules, words) in CLIENTS {
+        let built = tokio::task::spawn_blocking(move || judges::go("go", modules, words));
+        let Some(program) = built.await.unwrap() else {
+            continue;
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let dev = dev::start(any, Some(Secret::new("root".to_owned())))
+            .await
+            .unwrap();
+        let address = format!("http://{}", dev.address);
+        let judged = tokio::task::spawn_blocking(move || {
+            Command::new(program)
+                .arg("client")
+                .env("VAULT_ADDR", address)
+                .env("VAULT_TOKEN", "root")
+                .stdin(Stdio::null())
+                .output()
+        });
+        assert_held(&judged.await.unwrap().unwrap(), 9);
+        dev.server.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn vaults_own_go_client_wraps_unwraps_and_renews() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(program) = judge(folder.path()) else {
-        return;
-    };
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let dev = dev::start(any, Some(Secret::new("root".to_owned())))
-        .await
-        .unwrap();
-    let address = format!("http://{}", dev.address);
-    let judged = tokio::task::spawn_blocking(move || {
-        Command::new(program)
-            .env("VAULT_ADDR", address)
-            .env("VAULT_TOKEN", "root")
-            .stdin(Stdio::null())
-            .output()
-    });
-    let judged = judged.await.unwrap().unwrap();
-    let told = String::from_utf8_lossy(&judged.stdout).into_owned();
-    let wrong = String::from_utf8_lossy(&judged.stderr).into_owned();
-    assert!(judged.status.success(), "{told}{wrong}");
-    assert_eq!(
-        told.lines().filter(|it| it.starts_with("held: ")).count(),
-        9,
-        "{told}"
-    );
-    dev.server.stop().await;
+async fn the_calls_of_the_programs_vault_and_bao_get_what_those_expect() {
+    // Vault's program expects what only `compat` opens; OpenBao's does without it.
+    let modes = [("open", "compat = \"vault\""), ("strict", "")];
+    for ((modules, words), (mode, more)) in CLIENTS.into_iter().zip(modes) {
+        let built = tokio::task::spawn_blocking(move || judges::go("go", modules, words));
+        let Some(program) = built.await.unwrap() else {
+            continue;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let judged = Judged::start(folder.path(), more).await;
+        let mut judge = Command::new(program);
+        judge.args(["program", mode]).arg(folder.path());
+        judged.run(judge, 24).await;
+        judged.stop().await;
+    }
 }

@@ -9,6 +9,7 @@ mod durability;
 mod go_client;
 mod hvac;
 mod identity;
+mod judges;
 mod node;
 mod oidc;
 mod pki;
@@ -17,6 +18,7 @@ mod seal;
 mod slow;
 mod standalone;
 mod storm;
+mod vaultrs;
 mod wire;
 
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
-// Judges a server by what Vault's own Go client makes of it: it wraps and unwraps, and lets the
-// LifetimeWatcher renew a token and a lease. Prints a line for each thing that held; ends with an
-// error at the first that did not.
+// Judges a server by what Vault's own Go client makes of it, or OpenBao's, which `openbao.mod` puts
+// in its place. `judge client` wraps and unwraps, and lets the LifetimeWatcher renew a token;
+// `judge program` makes the calls that the programs `vault` and `bao` are made of, from the first
+// share to the seal, and is told whether the server is `open` as those expect it, or `strict`, and
+// a folder. Prints a line for each thing that held; ends with an error at the first that did not.
 package main
 
 import (
@@ -14,13 +16,19 @@ import (
 )
 
 func main() {
-	if err := judge(); err != nil {
+	if err := judge(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func judge() error {
+// A step is one thing that is to hold.
+type step struct {
+	name string
+	run  func(*api.Client) error
+}
+
+func judge(words []string) error {
 	config := api.DefaultConfig()
 	if config.Error != nil {
 		return config.Error
@@ -29,10 +37,7 @@ func judge() error {
 	if err != nil {
 		return err
 	}
-	steps := []struct {
-		name string
-		run  func(*api.Client) error
-	}{
+	steps := []step{
 		{"health", health},
 		{"token", token},
 		{"kv", kv},
@@ -42,6 +47,12 @@ func judge() error {
 		{"watcher at its end", lastRenewal},
 		{"capabilities", capabilities},
 		{"leases", leases},
+	}
+	if len(words) == 3 && words[0] == "program" {
+		held := round{strict: words[1] == "strict", folder: words[2]}
+		steps = held.steps()
+	} else if len(words) != 1 || words[0] != "client" {
+		return fmt.Errorf("judge client | judge program open|strict FOLDER")
 	}
 	for _, step := range steps {
 		if err := step.run(client); err != nil {
