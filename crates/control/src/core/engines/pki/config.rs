@@ -66,8 +66,11 @@ fn seconds(fields: Fields<'_>, name: &str, into: &mut u64, zero: bool) -> Result
 /// what they wrote, and Vault gives back the text that it was given.
 fn short(secs: u64) -> String {
     let text = go_duration(std::time::Duration::from_secs(secs));
-    let text = text.strip_suffix("m0s").map_or(text.clone(), |it| format!("{it}m"));
-    text.strip_suffix("h0m").map_or(text.clone(), |it| format!("{it}h"))
+    let text = text
+        .strip_suffix("m0s")
+        .map_or(text.clone(), |it| format!("{it}m"));
+    text.strip_suffix("h0m")
+        .map_or(text.clone(), |it| format!("{it}h"))
 }
 
 /// Takes in what is to be cleaned.
