@@ -144,6 +144,13 @@ impl Token {
         self.policies.iter().any(|policy| policy == "root")
     }
 
+    /// Returns for how long its last renewal made it good, or its making if it was never renewed;
+    /// `None`: for ever.
+    pub fn granted(&self) -> Option<Duration> {
+        let since = self.renewed.unwrap_or(self.created);
+        self.expires.map(|end| end.since(since))
+    }
+
     /// Returns how long it is good from `now` on, in seconds; 0 if for ever.
     pub fn ttl(&self, now: UnixTime) -> u64 {
         self.expires.map_or(0, |end| {

@@ -14,14 +14,17 @@ pub fn judge(ctx: &mut Context<'_, '_>, token: &mut Token) -> Result<Duration, R
     let mounts = ctx.draft.mounts()?;
     let path = ApiPath::parse(&token.path).ok();
     let found = path.as_ref().and_then(|path| mounts.route(path));
+    // As in Vault: what was made to be short-lived does not become long-lived by a renewal that says
+    // nothing.
+    let again = token.granted();
     let Some(mount) = found.map(|(mount, _)| Arc::clone(mount)) else {
-        return Ok(ctx.mount.ttl_default());
+        return Ok(again.unwrap_or(ctx.mount.ttl_default()));
     };
     let default = mount.ttl_default();
     let mut within = ctx.within(mount.path.as_str())?;
     let engine = Arc::clone(within.engine()?);
     let Some(terms) = engine.renew_login(&mut within, token)? else {
-        return Ok(default);
+        return Ok(again.unwrap_or(default));
     };
     let ttl_max = mount.ttl_max();
     let ttl_max = terms.ttl_max.map_or(ttl_max, |max| max.min(ttl_max));

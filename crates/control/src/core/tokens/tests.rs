@@ -142,6 +142,23 @@ fn a_longest_life_of_a_mount_next_to_nothing_is_not_the_clusters() {
 }
 
 #[test]
+fn a_renewal_that_says_nothing_is_for_as_long_as_the_last_one() {
+    let mut trial = Trial::new();
+    let asked = json!({ "policies": ["default"], "ttl": 6, "explicit_max_ttl": 3600 });
+    let (token, _) = trial.token(As::Root, asked);
+    let mut renew = |data: serde_json::Value| {
+        trial.pass(5);
+        let path = "auth/token/renew-self";
+        let renewed = trial.ask(As::Token(&token), Update, path, data).unwrap();
+        renewed.auth.unwrap()["lease_duration"].clone()
+    };
+    assert_eq!(renew(json!({})), json!(6));
+    assert_eq!(renew(json!({ "increment": 0 })), json!(6));
+    assert_eq!(renew(json!({ "increment": 20 })), json!(20));
+    assert_eq!(renew(json!({})), json!(20));
+}
+
+#[test]
 fn a_renewal_stays_within_the_longest_life() {
     let mut trial = Trial::new();
     let new = json!({ "policies": ["default"], "ttl": 100, "explicit_max_ttl": 150 });
