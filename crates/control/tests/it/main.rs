@@ -4,6 +4,7 @@
 
 mod audit;
 mod bad_days;
+mod consul_template;
 mod disk;
 mod durability;
 mod go_client;
