@@ -10,6 +10,10 @@ pub fn run() -> anyhow::Result<bool> {
     hello_fmt
         .args(["fmt", "--check", "--manifest-path"])
         .arg(&hello);
+    let mut judge_fmt = cargo();
+    judge_fmt
+        .args(["fmt", "--check", "--manifest-path"])
+        .arg(root().join("crates/control/tests/judges/vaultrs/Cargo.toml"));
     let mut clippy = cargo();
     clippy.args([
         "clippy",
@@ -39,6 +43,7 @@ pub fn run() -> anyhow::Result<bool> {
     for (name, command) in [
         ("format", &mut fmt),
         ("format of examples/hello", &mut hello_fmt),
+        ("format of the judge vaultrs", &mut judge_fmt),
         ("lints", &mut clippy),
         ("lints of examples/hello", &mut hello_clippy),
     ] {

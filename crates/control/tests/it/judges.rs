@@ -48,7 +48,9 @@ impl Judged {
         let key = write("server.key", identity.key_pem().expose());
         let text = format!(
             "storage \"inmem\" {{}}\nlistener \"tcp\" {{ address = \"127.0.0.1:0\"\n\
-             tls_cert_file = {certificate:?}\ntls_key_file = {key:?} }}\n{more}\n"
+             tls_cert_file = \"{}\"\ntls_key_file = \"{}\" }}\n{more}\n",
+            certificate.display(),
+            key.display(),
         );
         let config = config::parse(&[("test.hcl".to_owned(), text)]).unwrap();
         Self {
@@ -108,8 +110,8 @@ fn tool(program: &str, sources: &Path, words: &[&str]) -> Option<Result<(), Stri
     command
         .args(words)
         .current_dir(sources)
-        // A program of the language's own that this test runs on is not one for the judge.
         .env("GOFLAGS", "-mod=readonly")
+        // No other Go is fetched than the one that is here.
         .env("GOTOOLCHAIN", "local")
         .stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
