@@ -223,9 +223,6 @@ impl Recorder {
             fields.text("mount_type", &mount.kind);
             fields.text("mount_accessor", &mount.accessor);
         }
-        if let Some(Value::Object(wrapped)) = &answer.wrap_info {
-            self.granted(fields.name("wrap_info"), wrapped);
-        }
         if !answer.warnings.is_empty() {
             fields.texts("warnings", &answer.warnings);
         }
@@ -235,7 +232,7 @@ impl Recorder {
             secret.end();
         }
         if let Some(Value::Object(info)) = &answer.wrap_info {
-            self.wrapped(fields.name("wrap_info"), info);
+            self.granted(fields.name("wrap_info"), info);
         }
         if let Some(data) = &answer.data {
             let clear = about
@@ -246,21 +243,6 @@ impl Recorder {
                 elided(fields.name("data"), data);
             } else {
                 self.data(&mut fields, data, clear.unwrap_or_default());
-            }
-        }
-        fields.end();
-    }
-
-    /// The field `wrap_info` of an answer that was put aside.
-    fn wrapped(&self, out: &mut Vec<u8>, info: &Map<String, Value>) {
-        let mut fields = Object::begin(out);
-        for (key, value) in info {
-            match key.as_str() {
-                "token" => self.leaves(value, fields.name(key)),
-                "accessor" | "wrapped_accessor" if self.hides_accessors => {
-                    self.leaves(value, fields.name(key));
-                }
-                _ => fields.plain(key, value),
             }
         }
         fields.end();

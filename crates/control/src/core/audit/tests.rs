@@ -64,6 +64,24 @@ fn a_token_that_is_made_is_hashed_in_the_record() {
 }
 
 #[test]
+fn no_record_names_a_field_twice() {
+    let mut trial = Trial::new();
+    let mut request = Trial::request(As::Root, Update, "auth/token/create", json!({}));
+    request.wrap = Some(std::time::Duration::from_secs(60));
+    let decided = trial.decide(&request);
+    let wrapped = decided.response.outcome.as_ref().unwrap();
+    let token = wrapped.wrap_info.as_ref().unwrap()["token"].clone();
+    let recorder = Recorder::usual(Hasher::new(trial.barrier(), "file/"));
+    let audited = decided.audit.as_ref().unwrap();
+    let lines = recorder.lines(audited, &request, Some(wrapped), trial.now);
+    let [_, answered] = lines.each().map(String::from_utf8_lossy);
+    assert_eq!(answered.matches("\"wrap_info\":").count(), 1, "{answered}");
+    assert!(!answered.contains(token.as_str().unwrap()));
+    let hash = recorder.hasher.hash(token.as_str().unwrap());
+    assert!(answered.contains(&hash), "{answered}");
+}
+
+#[test]
 fn a_refusal_is_recorded_without_what_was_asked() {
     let mut trial = Trial::new();
     let [asked, answered] = records(
