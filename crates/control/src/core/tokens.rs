@@ -425,6 +425,11 @@ pub fn renew(
     let end = life_max.map_or(wanted_end, |max| {
         wanted_end.min(token.created.plus(Duration::from_secs(max)))
     });
+    // Its role may say less now than when it was made. A token that is over by its answer would seem
+    // to have no end.
+    if end <= now {
+        return Err(Refusal::invalid("past the max TTL, cannot renew"));
+    }
     token.expires = Some(end);
     token.renewed = Some(now);
     if let Some(lease) = &token.lease {

@@ -190,6 +190,36 @@ fn a_renewal_stays_within_the_longest_life() {
 }
 
 #[test]
+fn a_renewal_past_what_the_role_allows_by_now_is_refused() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    let user = json!({ "password": "p", "token_ttl": 100, "token_max_ttl": 1000 });
+    trial.write("auth/userpass/users/ada", user);
+    let login = trial
+        .ask(
+            As::Nobody,
+            Update,
+            "auth/userpass/login/ada",
+            json!({ "password": "p" }),
+        )
+        .unwrap();
+    let auth = login.auth.unwrap();
+    let token = auth["client_token"].as_str().unwrap();
+    trial.pass(90);
+    let less = json!({ "token_ttl": 50, "token_max_ttl": 50 });
+    trial.write("auth/userpass/users/ada", less);
+    let renew = trial.ask(As::Token(token), Update, "auth/token/renew-self", json!({}));
+    assert_eq!(
+        text(renew.unwrap_err()),
+        "past the max TTL, cannot renew",
+        "never an answer without an end"
+    );
+    assert!(trial.is_good(token), "it keeps what it had");
+    trial.pass(10);
+    assert!(!trial.is_good(token));
+}
+
+#[test]
 fn a_periodic_root_token_has_an_end() {
     let mut trial = Trial::new();
     let (token, _) = trial.token(As::Root, json!({ "policies": ["root"], "period": 30 }));
