@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     let question = Question {
         operation: Operation::Read,
         path: &path,
+        folded: None,
         data: &data,
         wrap: None,
         sudo: false,

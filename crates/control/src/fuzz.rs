@@ -135,6 +135,7 @@ fn policy(bytes: &[u8]) {
             let question = Question {
                 operation,
                 path: &path,
+                folded: None,
                 data: &data,
                 wrap: None,
                 sudo,
@@ -145,7 +146,7 @@ fn policy(bytes: &[u8]) {
         assert!(ask(false) || !ask(true));
         granted |= ask(false);
     }
-    let names = acl.capabilities(&path);
+    let names = acl.capabilities(&path, None);
     assert!(!acl.is_root() && names.iter().all(|name| *name != "root"));
     // A text that names no capability grants nothing; `deny` beside it wins.
     let grants = |rule: &crate::core::policy::Rule| rule.capabilities.names() != ["deny"];
@@ -162,7 +163,7 @@ fn policy(bytes: &[u8]) {
             .collect(),
     };
     let nothing = Acl::new([&filled, &denied]);
-    assert_eq!(nothing.capabilities(&path), ["deny"]);
+    assert_eq!(nothing.capabilities(&path, None), ["deny"]);
 }
 
 const OPERATIONS: [Operation; 6] = [

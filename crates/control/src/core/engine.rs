@@ -47,6 +47,13 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Whether names in the path of a call mean the same however they are written, as to
+    /// [`folded`](crate::core::engines::identity::names::folded). Such a path is judged in its folded
+    /// form too, so that a rule for a name is not passed by under another spelling of it.
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     /// Whether what a write goes to exists already; `None` if the engine does not distinguish
     /// creating from updating.
     fn exists(

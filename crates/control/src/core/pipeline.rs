@@ -14,6 +14,7 @@ use crate::core::cidrs;
 use crate::core::config::Compat;
 use crate::core::draft::{Draft, WorkResult};
 use crate::core::engine::{Call, Caller, Context, Engine, Persona, World};
+use crate::core::engines::identity::names;
 use crate::core::entropy::Entropy;
 use crate::core::facts::Observation;
 use crate::core::idempotency::Slot;
@@ -21,6 +22,7 @@ use crate::core::identity::{Alias, EntityFacts};
 use crate::core::leases::{self, Owner};
 use crate::core::mounts::Mount;
 use crate::core::need::{Need, need_of};
+use crate::core::path::{ApiPath, MountPath};
 use crate::core::policy::acl::{Acl, Authorised, Question};
 use crate::core::policy::builtin;
 use crate::core::policy::compiled::Set;
@@ -358,7 +360,8 @@ impl Course {
             }
             let acl = acl(&mut ctx)?;
             let sudo = engine.needs_sudo(&call);
-            match authorise(&acl, request, &call, sudo) {
+            let folded = folded(&*engine, &mount.path, &call);
+            match authorise(&acl, request, &call, folded.as_ref(), sudo) {
                 Some(authorised) => authorised,
                 None if is_public => {
                     ctx.become_nobody();
@@ -480,7 +483,7 @@ impl Course {
             data: &request.data,
         };
         let acl = acl(&mut ctx)?;
-        Ok(match authorise(&acl, request, &call, false) {
+        Ok(match authorise(&acl, request, &call, None, false) {
             Some(_) => Refusal::NoMount(request.path.to_string()),
             None => Refusal::Denied,
         })
@@ -489,7 +492,7 @@ impl Course {
 
 fn nowhere() -> Arc<Mount> {
     let seed = Secret::new([0; 32]);
-    let path = crate::core::path::MountPath::parse("nowhere").expect("a valid path");
+    let path = MountPath::parse("nowhere").expect("a valid path");
     Arc::new(Mount::new(&mut Entropy::new(&seed), path, "nowhere"))
 }
 
@@ -548,13 +551,39 @@ fn engine_decides(
     engine.decide(ctx, call)
 }
 
-fn authorise(acl: &Acl, request: &Request, call: &Call<'_>, sudo: bool) -> Option<Authorised> {
+fn authorise(
+    acl: &Acl,
+    request: &Request,
+    call: &Call<'_>,
+    folded: Option<&ApiPath>,
+    sudo: bool,
+) -> Option<Authorised> {
     acl.authorise(&Question {
         operation: call.operation,
         path: &request.path,
+        folded,
         data: call.data,
         wrap: request.wrap,
         sudo,
+    })
+}
+
+/// Returns the path of a call as its engine reads it, where that folds names and the path is written
+/// otherwise.
+pub fn folded(engine: &dyn Engine, mount: &MountPath, call: &Call<'_>) -> Option<ApiPath> {
+    let is_plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if call.path.bytes().all(is_plain) || !engine.folds(call) {
+        return None;
+    }
+    let below = names::folded(call.path);
+    if below == call.path {
+        return None;
+    }
+    let path = ApiPath::parse(&format!("{mount}{below}")).ok()?;
+    Some(if call.folder {
+        path.into_folder()
+    } else {
+        path
     })
 }
 

@@ -66,6 +66,12 @@ impl Capabilities {
         }
     }
 
+    /// Returns what is in both; `deny` is nothing.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0 & !Self::DENY.0)
+    }
+
     /// Returns whether all of `other` are among these.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0 && self.0 & Self::DENY.0 == 0

@@ -166,6 +166,7 @@ fn judge(acl: &Acl, operation: Operation, path: &ApiPath) -> Verdict {
     let question = Question {
         operation,
         path,
+        folded: None,
         data: &Map::new(),
         wrap: None,
         sudo: false,

@@ -50,6 +50,10 @@ impl Engine for AppRole {
         "approle"
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         call.operation == Operation::Update && call.path == "login"
     }

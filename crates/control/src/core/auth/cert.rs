@@ -59,6 +59,10 @@ impl Engine for Cert {
         "cert"
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         call.operation == Operation::Update && call.path == "login"
     }

@@ -45,6 +45,10 @@ impl Engine for Jwt {
         self.0
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         use Operation::{Read, Update};
         matches!(

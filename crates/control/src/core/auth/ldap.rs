@@ -75,6 +75,10 @@ impl Engine for Ldap {
         "ldap"
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         call.operation == Operation::Update && call.path.starts_with("login/")
     }

@@ -52,6 +52,10 @@ impl Engine for Userpass {
         "userpass"
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         call.operation == Operation::Update && call.path.starts_with("login/")
     }

@@ -52,6 +52,10 @@ impl Engine for Identity {
         "identity"
     }
 
+    fn folds(&self, _call: &Call<'_>) -> bool {
+        true
+    }
+
     fn is_open(&self, call: &Call<'_>) -> bool {
         match &call.segments()[..] {
             ["oidc", rest @ ..] => oidc::is_open(call.operation, rest),

@@ -44,6 +44,13 @@ impl Engine for Sys {
         keys::is_public(call)
     }
 
+    fn folds(&self, call: &Call<'_>) -> bool {
+        matches!(
+            call.segments()[..],
+            ["policies" | "policy" | "locked-users", ..]
+        )
+    }
+
     fn needs_sudo(&self, call: &Call<'_>) -> bool {
         let segments = call.segments();
         let listed = call.operation == Operation::List;

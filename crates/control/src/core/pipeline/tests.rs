@@ -301,6 +301,73 @@ fn policies_have_one_spelling_and_root_is_out_of_reach() {
 }
 
 #[test]
+fn a_rule_for_a_name_is_passed_by_under_no_spelling_of_it() {
+    let mut trial = Trial::new();
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    trial.write("sys/auth/approle", json!({ "type": "approle" }));
+    for name in ["admin", "ada", "zo\u{eb}"] {
+        let path = format!("auth/userpass/users/{name}");
+        trial.write(&path, json!({ "password": "p" }));
+    }
+    trial.write(
+        "sys/policies/acl/strong",
+        json!({ "policy": "path \"x\" { policy = \"read\" }" }),
+    );
+    let rules = r#"
+        path "auth/userpass/users/*" { capabilities = ["create", "read", "update"] }
+        path "auth/userpass/users/admin*" { capabilities = ["deny"] }
+        path "auth/userpass/users/zo\u{eb}" { capabilities = ["read"] }
+        path "auth/approle/role/+" { capabilities = ["create", "update"] }
+        path "auth/approle/role/ci" {
+            capabilities = ["create", "update"]
+            denied_parameters = { "token_policies" = [] }
+        }
+        path "sys/policies/acl/*" { capabilities = ["read", "update"] }
+        path "sys/policies/acl/strong" { capabilities = ["deny"] }
+        path "identity/entity/name/*" { capabilities = ["read"] }
+        path "identity/entity/name/Bob" { capabilities = ["update"] }
+    "#;
+    let rules = rules.replace("\\u{eb}", "\u{eb}");
+    trial.write("sys/policies/acl/helpdesk", json!({ "policy": rules }));
+    let (token, _) = trial.token(As::Root, json!({ "policies": ["helpdesk"] }));
+    let password = json!({ "password": "mine" });
+    let policies = json!({ "token_policies": "strong" });
+    let policy = json!({ "policy": "path \"*\" { policy = \"sudo\" }" });
+    for (path, data) in [
+        ("auth/userpass/users/admin", &password),
+        ("auth/userpass/users/Admin", &password),
+        ("auth/userpass/users/ADMIN/password", &password),
+        // Wide letters, and a letter with its dots apart.
+        ("auth/userpass/users/\u{ff41}dmin", &password),
+        ("auth/userpass/users/ZOE\u{308}", &password),
+        ("auth/approle/role/ci", &policies),
+        ("auth/approle/role/CI", &policies),
+        ("sys/policies/acl/strong", &policy),
+        ("sys/policies/acl/Strong", &policy),
+    ] {
+        let refused = trial.ask(As::Token(&token), Update, path, data.clone());
+        assert!(matches!(refused, Err(Refusal::Denied)), "{path}");
+        let asked = json!({ "path": path, "token": token });
+        let told = trial.write("sys/capabilities", asked)["capabilities"].clone();
+        let may = told.as_array().unwrap().contains(&json!("update"));
+        // What parameters say is no capability.
+        assert_eq!(may, path.contains("approle"), "{path}: {told}");
+    }
+    // The controls: other names in whatever spelling, and a rule that names one spelling alone.
+    for (path, data) in [
+        ("auth/userpass/users/ada", &password),
+        ("auth/userpass/users/ADA", &password),
+        ("auth/approle/role/CD", &policies),
+        ("auth/approle/role/Ci", &json!({})),
+        ("sys/policies/acl/Weak", &policy),
+        ("identity/entity/name/Bob", &json!({})),
+    ] {
+        let done = trial.ask(As::Token(&token), Update, path, data.clone());
+        assert!(done.is_ok(), "{path}: {done:?}");
+    }
+}
+
+#[test]
 fn the_preflight_of_kv_needs_a_rule_below_the_mount() {
     let mut trial = Trial::new();
     let policy = "path \"secret/data/team/*\" { capabilities = [\"read\"] }";

@@ -65,6 +65,8 @@ pub struct Question<'q> {
     pub operation: Operation,
     /// The path.
     pub path: &'q ApiPath,
+    /// The path as the engine reads it, where that folds names and this one is written otherwise.
+    pub folded: Option<&'q ApiPath>,
     /// The request's fields.
     pub data: &'q Map<String, Value>,
     /// How long the response shall be wrapped.
@@ -156,24 +158,38 @@ impl Acl {
             return Some(Authorised(()));
         }
         let rule = self.rule(question.operation, question.path)?;
-        let needed = match question.operation {
-            Operation::Create => Capabilities::CREATE,
-            Operation::Read => Capabilities::READ,
-            Operation::Update => Capabilities::UPDATE,
-            Operation::Patch => Capabilities::PATCH,
-            Operation::Delete => Capabilities::DELETE,
-            Operation::List => Capabilities::LIST,
-        };
-        let sudo = !question.sudo || rule.capabilities.has(Capabilities::SUDO);
-        let allowed = rule.capabilities.has(needed)
-            && sudo
-            && wrapping_allows(rule, question.wrap)
-            && parameters_allow(rule, question);
+        let other = self.objecting(question.operation, rule, question.folded);
+        let allowed = std::iter::once(rule)
+            .chain(other)
+            .all(|rule| allows(rule, question));
         allowed.then_some(Authorised(()))
     }
 
-    /// Returns the capabilities at a path, as `sys/capabilities` tells them.
-    pub fn capabilities(&self, path: &ApiPath) -> Vec<&'static str> {
+    /// Returns the rule that counts besides `rule`, which matches a path as it was written: the one for
+    /// the same path as its engine reads it, unless that is less specific. Who writes a rule for one
+    /// spelling of a name means it, and a rule for its folded form is passed by with no other.
+    fn objecting(
+        &self,
+        operation: Operation,
+        rule: &Rule,
+        folded: Option<&ApiPath>,
+    ) -> Option<&Rule> {
+        let other = self.rule(operation, folded?)?;
+        (self.place(other) <= self.place(rule)).then_some(other)
+    }
+
+    /// Returns the place of a rule in the order of priority, the highest first.
+    fn place(&self, rule: &Rule) -> usize {
+        let found = self
+            .globs
+            .iter()
+            .position(|glob| std::ptr::eq(&raw const glob.rule, rule));
+        found.map_or(0, |at| at + 1)
+    }
+
+    /// Returns the capabilities at a path, as `sys/capabilities` tells them. `folded`: as
+    /// [`Question::folded`].
+    pub fn capabilities(&self, path: &ApiPath, folded: Option<&ApiPath>) -> Vec<&'static str> {
         if self.root {
             return vec!["root"];
         }
@@ -182,8 +198,13 @@ impl Acl {
         } else {
             Operation::Read
         };
-        self.rule(operation, path)
-            .map_or_else(|| vec!["deny"], |rule| rule.capabilities.names())
+        let Some(rule) = self.rule(operation, path) else {
+            return vec!["deny"];
+        };
+        match self.objecting(operation, rule, folded) {
+            None => rule.capabilities.names(),
+            Some(other) => rule.capabilities.and(other.capabilities).names(),
+        }
     }
 
     /// Returns all of it, as `sys/internal/ui/resultant-acl` tells it.
@@ -391,6 +412,22 @@ fn merge_parameters(into: &mut BTreeMap<String, Vec<Value>>, other: &BTreeMap<St
             }
         }
     }
+}
+
+fn allows(rule: &Rule, question: &Question<'_>) -> bool {
+    let needed = match question.operation {
+        Operation::Create => Capabilities::CREATE,
+        Operation::Read => Capabilities::READ,
+        Operation::Update => Capabilities::UPDATE,
+        Operation::Patch => Capabilities::PATCH,
+        Operation::Delete => Capabilities::DELETE,
+        Operation::List => Capabilities::LIST,
+    };
+    let sudo = !question.sudo || rule.capabilities.has(Capabilities::SUDO);
+    rule.capabilities.has(needed)
+        && sudo
+        && wrapping_allows(rule, question.wrap)
+        && parameters_allow(rule, question)
 }
 
 fn wrapping_allows(rule: &Rule, wrap: Option<Duration>) -> bool {

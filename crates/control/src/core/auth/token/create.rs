@@ -57,7 +57,7 @@ impl Maker {
 fn maker(ctx: &mut Context<'_, '_>) -> Result<Maker, Refusal> {
     let acl = pipeline::acl(ctx)?;
     let sudo = ApiPath::parse(ctx.path).is_ok_and(|path| {
-        acl.capabilities(&path)
+        acl.capabilities(&path, None)
             .iter()
             .any(|it| ["root", "sudo"].contains(it))
     });

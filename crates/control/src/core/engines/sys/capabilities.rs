@@ -48,11 +48,29 @@ pub(super) fn decide(
     for text in &paths {
         let path = ApiPath::parse(text.trim_start_matches('/'))
             .map_err(|error| Refusal::invalid(error.to_string()))?;
-        shown.insert(text.clone(), json!(acl.capabilities(&path)));
+        let folded = folded(ctx, &path)?;
+        let names = acl.capabilities(&path, folded.as_ref());
+        shown.insert(text.clone(), json!(names));
     }
     if let [only] = &paths[..] {
         let same = shown[only].clone();
         shown.insert("capabilities".into(), same);
     }
     Ok(Answer::data(shown))
+}
+
+/// Returns a path as the engine behind it reads it, where that folds names.
+fn folded(ctx: &mut Context<'_, '_>, path: &ApiPath) -> Result<Option<ApiPath>, Refusal> {
+    let mounts = ctx.draft.mounts()?;
+    let Some((mount, below)) = mounts.route(path) else {
+        return Ok(None);
+    };
+    let call = Call {
+        operation: Operation::Read,
+        path: below,
+        folder: path.is_folder(),
+        data: &Map::new(),
+    };
+    let engine = ctx.world.registry.of(mount)?;
+    Ok(pipeline::folded(&**engine, &mount.path, &call))
 }

@@ -174,10 +174,10 @@ fn the_engine_judges_as_the_published_rules_do() {
         let acl = Acl::new(&policies);
         for (text, bare, folder) in &paths {
             let expect = judge(&rules, text, false);
-            let found = acl.capabilities(bare);
+            let found = acl.capabilities(bare, None);
             assert_eq!(found, expect, "round {round}, {text}, of {texts:#?}");
             let listed = judge(&rules, &format!("{text}/"), true);
-            let found = acl.capabilities(folder);
+            let found = acl.capabilities(folder, None);
             assert_eq!(found, listed, "round {round}, {text}/, of {texts:#?}");
             let data = Map::new();
             for (operation, path, capability, names) in [
@@ -189,6 +189,7 @@ fn the_engine_judges_as_the_published_rules_do() {
                 let question = Question {
                     operation,
                     path,
+                    folded: None,
                     data: &data,
                     wrap: None,
                     sudo: false,

@@ -23,6 +23,7 @@ fn allows(acl: &Acl, operation: Operation, at: &str, data: &Value) -> bool {
     let question = Question {
         operation,
         path: &at,
+        folded: None,
         data: data.as_object().unwrap(),
         wrap: None,
         sudo: false,
@@ -142,6 +143,7 @@ fn what_is_protected_needs_sudo_besides() {
         let question = Question {
             operation: Operation::Update,
             path: &path("sys/auth/x"),
+            folded: None,
             data: &Map::new(),
             wrap: None,
             sudo: true,
@@ -248,7 +250,7 @@ fn evaluation_agrees_with_the_published_rules() {
         for at in paths {
             let expected = reference(&rules, at).map_or(vec!["deny"], |found| found.names());
             assert_eq!(
-                acl.capabilities(&path(at)),
+                acl.capabilities(&path(at), None),
                 expected,
                 "{at} under {rules:?}"
             );

@@ -42,7 +42,7 @@ fn templates_are_filled_for_each_entity_apart() {
     let set = set("path \"kv/{{identity.entity.name}}/*\" { policy = \"read\" }");
     let reads = |name: Option<&str>, path: &str| {
         let acl = set.acl(|template| name.filter(|_| template == "identity.entity.name"));
-        acl.capabilities(&ApiPath::parse(path).unwrap()) == ["list", "read"]
+        acl.capabilities(&ApiPath::parse(path).unwrap(), None) == ["list", "read"]
     };
     for _ in 0..2 {
         assert!(reads(Some("ada"), "kv/ada/x") && !reads(Some("ada"), "kv/bob/x"));
