@@ -440,6 +440,13 @@ pub fn due(draft: &mut Draft<'_>, limit: usize) -> Result<Vec<Due>, Refusal> {
         .collect())
 }
 
+/// Ends a lease that is due. Its place in the order goes in any case: one whose lease is gone would
+/// be due for ever.
+pub fn end_due(draft: &mut Draft<'_>, world: World<'_>, due: &Due) -> Result<Ended, Refusal> {
+    draft.delete(due.row.clone());
+    revoke(draft, world, &due.id)
+}
+
 /// Puts off a lease that cannot even be read, so that it does not hold up those after it.
 pub fn put_off(draft: &mut Draft<'_>, due: &Due) -> Result<(), Refusal> {
     draft.delete(due.row.clone());

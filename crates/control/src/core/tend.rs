@@ -41,16 +41,18 @@ pub fn tend(
     let due = leases::due(&mut draft, limit)?;
     for lease in &due {
         let mark = draft.mark();
-        if leases::revoke(&mut draft, world, &lease.id).is_err() {
+        if leases::end_due(&mut draft, world, lease).is_err() {
             // One that is damaged must not keep all others alive.
             draft.return_to(mark);
             leases::put_off(&mut draft, lease)?;
         }
     }
-    let more = tokens::sweep(&mut draft, world)? || due.len() == limit;
+    let (more, damaged) = tokens::sweep(&mut draft, world)?;
+    let more = more || due.len() == limit;
     let more = clear_graves(&mut draft, world, limit)? || more;
     let more = idempotency::forget(&mut draft, limit)? || more;
-    let (has_more, failed) = tend_mounts(&mut draft, world)?;
+    let (has_more, mut failed) = tend_mounts(&mut draft, world)?;
+    failed.extend(damaged.map(|refusal| ("auth/token/".to_owned(), refusal)));
     let (batch, observations) = draft.finish();
     Ok(Tended {
         batch,
@@ -108,6 +110,24 @@ pub struct LeaseGrave {
     pub after: Option<LeaseId>,
 }
 
+/// Ends a lease below a prefix that was revoked, unless it was granted later.
+fn end_below(
+    draft: &mut Draft<'_>,
+    world: World<'_>,
+    id: &LeaseId,
+    grave: &LeaseGrave,
+) -> Result<(), Refusal> {
+    let lease = leases::stored(draft, id)?;
+    if lease.is_none_or(|lease| grave.until < lease.issued) {
+        return Ok(());
+    }
+    if grave.force {
+        leases::revoke_by_force(draft, world, id)
+    } else {
+        leases::revoke(draft, world, id).map(drop)
+    }
+}
+
 /// Clears the storage of removed mounts and the leases of revoked prefixes. Returns whether there is
 /// more to do.
 fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result<bool, Refusal> {
@@ -119,12 +139,10 @@ fn clear_graves(draft: &mut Draft<'_>, world: World<'_>, limit: usize) -> Result
         };
         let found = leases::with_prefix(draft, &prefix, grave.after.as_ref(), budget)?;
         for id in &found {
-            if leases::stored(draft, id)?.is_some_and(|lease| lease.issued <= grave.until) {
-                if grave.force {
-                    leases::revoke_by_force(draft, world, id)?;
-                } else {
-                    leases::revoke(draft, world, id)?;
-                }
+            let mark = draft.mark();
+            if end_below(draft, world, id, &grave).is_err() {
+                // As above: its own end comes, and is tried again.
+                draft.return_to(mark);
             }
         }
         budget -= found.len();

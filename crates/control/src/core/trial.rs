@@ -339,6 +339,18 @@ impl Trial {
         before
     }
 
+    /// Lets the expiry do one pass, and returns what of it failed.
+    pub fn tend_once(&mut self) -> Vec<(String, Refusal)> {
+        let seed = self.seed();
+        let snapshot = self.snapshot();
+        let tended = tend::tend(self.world(), &snapshot, self.now, &seed, 100).unwrap();
+        let batch = self.barrier.seal_batch(tended.batch);
+        let mut begun = self.store.begin().unwrap();
+        begun.apply(&batch).unwrap().unwrap();
+        begun.commit().unwrap();
+        tended.failed
+    }
+
     /// Lets time pass, and the expiry decide once what is due then.
     pub fn pass_and_try_to_tend(&mut self, secs: u64) {
         self.pass(secs);

@@ -473,3 +473,50 @@ fn only_who_may_everything_sees_or_forces_leases_that_fail() {
         assert!(matches!(refused, Err(Refusal::Denied)), "{path}");
     }
 }
+
+#[test]
+fn one_damaged_entry_keeps_nothing_else_from_its_end() {
+    let mut trial = with_user();
+    let root = json!({ "policies": ["root"], "ttl": "1h" });
+    let ids = |trial: &Trial| -> Vec<Key> {
+        let all = KeyRange::prefix(tables::TOKENS, "");
+        trial.snapshot().keys(&all, 100).unwrap()
+    };
+    // A damaged child of a token whose sweep is still to come.
+    let (parent, _) = trial.token(As::Root, root.clone());
+    let before = ids(&trial);
+    trial.token(As::Token(&parent), root);
+    let child = ids(&trial).into_iter().find(|key| !before.contains(key));
+    let child = child.unwrap();
+    let parent = TokenId::of(trial.barrier(), &bastide_api::Secret::new(parent));
+    trial.write_row(child.clone(), b"damaged".to_vec());
+    trial.write_row(Key::new(tables::SWEEP, parent.as_bytes()), Vec::new());
+    // A damaged lease below a prefix that was revoked.
+    let damaged = LeaseId::parse("auth/userpass/login/ada/damaged").unwrap();
+    trial.write_row(at(&damaged), b"damaged".to_vec());
+    let grave = json!({ "until": trial.now.as_millis(), "force": false, "after": null });
+    let row = Key::new(tables::LEASE_GRAVES, "auth/userpass/");
+    trial.write_row(row, serde_json::to_vec(&grave).unwrap());
+    // And something that is to end in its turn.
+    let token = login(&mut trial);
+    trial.pass(100);
+    let failed = trial.tend_once();
+    assert_eq!(failed.len(), 1, "it is told of: {failed:?}");
+    assert_eq!(failed[0].0, "auth/token/");
+    let id = TokenId::of(trial.barrier(), &bastide_api::Secret::new(token));
+    let left = ids(&trial);
+    assert!(!left.contains(&Key::new(tables::TOKENS, id.as_bytes())));
+    assert!(left.contains(&child), "the control: it is still there");
+    assert_eq!(trial.count(tables::LEASE_GRAVES), 0);
+}
+
+#[test]
+fn a_place_in_the_order_whose_lease_is_gone_is_not_due_for_ever() {
+    let mut trial = Trial::new();
+    let gone = LeaseId::parse("secret/gone/x").unwrap();
+    trial.write_row(due_at(trial.now, &gone), Vec::new());
+    let rows = trial.count(tables::LEASE_EXPIRY);
+    trial.pass(1);
+    trial.tend();
+    assert_eq!(trial.count(tables::LEASE_EXPIRY), rows - 1);
+}

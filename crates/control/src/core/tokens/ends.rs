@@ -80,19 +80,27 @@ fn kill(draft: &mut Draft<'_>, id: &TokenId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Ends what hangs on revoked tokens, in small pieces. Returns whether there is more to do.
-pub fn sweep(draft: &mut Draft<'_>, world: World<'_>) -> Result<bool, Refusal> {
+/// Ends what hangs on revoked tokens, in small pieces. Returns whether there is more to do, and what is
+/// wrong with one of them that cannot be ended: the others are all the same.
+pub fn sweep(draft: &mut Draft<'_>, world: World<'_>) -> Result<(bool, Option<Refusal>), Refusal> {
     let mut budget = SWEEP_MAX;
     let range = KeyRange::prefix(tables::SWEEP, "");
+    let (mut stuck, mut damaged) = (0, None);
     for key in draft.keys(&range, SWEEP_MAX)? {
+        let mark = draft.mark();
         let id = key.rest().try_into().map(TokenId);
-        let id = id.map_err(|_| Refusal::corrupt("sweep", "its length"))?;
-        sweep_one(draft, world, &id, &mut budget)?;
+        let id = id.map_err(|_| Refusal::corrupt("sweep", "its length"));
+        let swept = id.and_then(|id| sweep_one(draft, world, &id, &mut budget));
+        if let Err(refusal) = swept {
+            draft.return_to(mark);
+            stuck += 1;
+            damaged = Some(refusal);
+        }
         if budget == 0 {
-            return Ok(true);
+            return Ok((true, damaged));
         }
     }
-    Ok(!draft.keys(&range, 1)?.is_empty())
+    Ok((stuck < draft.keys(&range, stuck + 1)?.len(), damaged))
 }
 
 fn sweep_one(
