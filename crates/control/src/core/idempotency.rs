@@ -110,11 +110,16 @@ impl Slot {
         both.push(0);
         both.extend_from_slice(drawn.0.as_bytes());
         let both = Secret::new(both);
-        let asked = serde_json::to_vec(&(
+        let asked = (
             request.operation.as_str(),
             request.path.to_string(),
             &request.data,
-        ));
+        );
+        // What was answered in clear is not what who wants it wrapped asks for.
+        let asked = match request.wrap {
+            None => serde_json::to_vec(&asked),
+            Some(ttl) => serde_json::to_vec(&(asked, ttl.as_millis())),
+        };
         let asked = Secret::new(asked.expect("a request's fields are plain JSON"));
         Some(Self {
             at: [token.id.as_bytes().as_slice(), &digest].concat(),

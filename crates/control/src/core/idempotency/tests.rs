@@ -162,3 +162,18 @@ fn a_key_is_short_and_visible() {
     }
     assert!(IdempotencyKey::parse(&"x".repeat(255)).is_ok());
 }
+
+#[test]
+fn what_was_answered_in_clear_is_not_given_to_who_asks_for_it_wrapped() {
+    let mut trial = Trial::new();
+    let mut ask = |wrap: Option<u64>| {
+        let mut request = Trial::request(As::Root, Update, "auth/token/create", json!({}));
+        request.idempotency = Some(IdempotencyKey::parse("make").unwrap());
+        request.wrap = wrap.map(Duration::from_secs);
+        trial.send(&request)
+    };
+    assert!(ask(None).unwrap().auth.is_some());
+    assert!(ask(None).unwrap().auth.is_some(), "the control");
+    let refused = ask(Some(60));
+    assert!(matches!(refused, Err(Refusal::KeyReused)), "{refused:?}");
+}
