@@ -557,6 +557,16 @@ impl Plane {
         if let Err(Refusal::Internal(cause)) = &response.outcome {
             tracing::error!(request = %response.request_id, %cause, "request failed");
         }
+        // What was wrong counts before its record is durable: until then others would be tried. It
+        // stays counted though whoever asked is gone.
+        let (at_once, observations) = if batch.ops.is_empty() && response.outcome.is_err() {
+            (observations, Vec::new())
+        } else {
+            (Vec::new(), observations)
+        };
+        for observation in at_once {
+            self.observe(observation);
+        }
         let audit = match audit {
             Some(audited) => self.record(&audited, request, &response)?,
             None => None,
@@ -855,3 +865,6 @@ fn password_key(password: &Secret<Vec<u8>>, salt: &[u8; 16]) -> Secret<Vec<u8>> 
         .expect("passwords are shorter than Argon2's limit, and the salt has 16 bytes");
     Secret::new(key)
 }
+
+#[cfg(test)]
+mod tests;
