@@ -91,6 +91,59 @@ impl Connections {
     }
 }
 
+/// Counts bytes that are held for requests on their way, of all sources together and of each.
+#[derive(Debug)]
+pub struct Held {
+    by_source: BTreeMap<IpAddr, usize>,
+    all: usize,
+    most: usize,
+}
+
+impl Held {
+    /// Counts up to `most` bytes of all, and half as many of one source.
+    pub const fn up_to(most: usize) -> Self {
+        Self {
+            by_source: BTreeMap::new(),
+            all: 0,
+            most,
+        }
+    }
+
+    /// Notes bytes; `false`, and nothing is noted, if there are too many. Requests from within this
+    /// host have no source.
+    pub fn take(&mut self, source: Option<IpAddr>, bytes: usize) -> bool {
+        let all = self.all.saturating_add(bytes);
+        if self.most < all {
+            return false;
+        }
+        if let Some(source) = source {
+            let source = whole(source);
+            let its = self.by_source.get(&source).copied().unwrap_or(0);
+            let its = its.saturating_add(bytes);
+            if self.most / 2 < its {
+                return false;
+            }
+            self.by_source.insert(source, its);
+        }
+        self.all = all;
+        true
+    }
+
+    /// Notes that bytes are held no more.
+    pub fn give_back(&mut self, source: Option<IpAddr>, bytes: usize) {
+        self.all = self.all.saturating_sub(bytes);
+        let Some(source) = source.map(whole) else {
+            return;
+        };
+        if let Some(its) = self.by_source.get_mut(&source) {
+            *its = its.saturating_sub(bytes);
+            if *its == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+}
+
 /// Folds an address into what one subscriber has: an IPv4 address, or a /64 of IPv6.
 pub(crate) fn whole(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

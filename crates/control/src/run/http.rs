@@ -33,6 +33,7 @@ use crate::run::gate::answers::{self, Answered};
 use crate::run::gate::ceremony;
 use crate::run::listen::Front;
 use crate::run::plane::{Plane, request_id};
+use crate::run::sources::Load;
 
 /// Largest body, in bytes: twice the largest value.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -130,7 +131,9 @@ pub async fn serve(
     let head = request.method() == Method::HEAD;
     let is_http1 = request.version() < Version::HTTP_2;
     let codes = health_codes(request.uri().query());
-    let served = match parse(door, peer, request).await {
+    // Until it is answered: what was read is in memory for as long.
+    let mut load = Load::of(peer.address.map(|address| address.ip()));
+    let served = match parse(door, peer, request, &mut load).await {
         Err(refused) => refused.into_response(),
         Ok(parsed) => match front.admit(&parsed, unknown_until.as_ref()).await {
             Admitted::Answered((status, body)) => Refused::retried(with_body(status, &body)),
@@ -368,6 +371,7 @@ async fn parse(
     door: Door,
     peer: Peer,
     request: hyper::Request<Incoming>,
+    load: &mut Load,
 ) -> Result<Request, Refused> {
     let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
     let (head, body) = request.into_parts();
@@ -417,11 +421,14 @@ async fn parse(
             data
         }
         Operation::Create | Operation::Update if is_ocsp(&head.headers) => {
-            let question = whole(body, OCSP_BYTES_MAX).await?;
+            let question = whole(body, OCSP_BYTES_MAX, load).await?;
             ocsp::posted(&question)
         }
         Operation::Create | Operation::Update | Operation::Patch => {
-            let mut data = fields(door, &head.headers, body).await?;
+            let heads = head.headers.iter();
+            let heads = heads.map(|(name, value)| name.as_str().len() + value.len());
+            grow(load, heads.sum())?;
+            let mut data = fields(door, &head.headers, body, load).await?;
             form::take_client(&head.headers, operation, &path, &mut data);
             data
         }
@@ -465,7 +472,8 @@ fn holds_token(path: &ApiPath, query: &Map<String, Value>) -> bool {
         Value::Array(values) => values.iter().any(|it| it.as_str().is_some_and(is_token)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     };
-    path.as_str().split('/').any(is_token) || query.values().any(in_value)
+    let in_name = query.keys().any(|name| is_token(name));
+    path.as_str().split('/').any(is_token) || in_name || query.values().any(in_value)
 }
 
 /// Returns the path, and the fields of a question to OCSP that stands in it: its base64 may hold two
@@ -498,8 +506,9 @@ async fn fields(
     door: Door,
     headers: &HeaderMap,
     body: Incoming,
+    load: &mut Load,
 ) -> Result<Map<String, Value>, Refused> {
-    let bytes = whole(body, door.body_bytes_max()).await?;
+    let bytes = whole(body, door.body_bytes_max(), load).await?;
     if form::is_form(headers, &bytes) {
         let wrong = || Refused::new(StatusCode::BAD_REQUEST, "error parsing form data");
         return form::fields(&bytes).ok_or_else(wrong);
@@ -508,24 +517,48 @@ async fn fields(
 }
 
 /// Reads a body of at most so many bytes.
-async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
-    let bad = |text: &str| Refused::new(StatusCode::BAD_REQUEST, text);
+async fn whole(body: Incoming, bytes_max: usize, load: &mut Load) -> Result<Bytes, Refused> {
     let limit = Duration::from_secs(BODY_SECS_MAX);
-    let read = Limited::new(body, bytes_max).collect();
+    let read = pieces(body, bytes_max, load);
     let read = tokio::time::timeout(limit, read).await.map_err(|_| {
         Refused::new(
             StatusCode::REQUEST_TIMEOUT,
             "http: request body took too long",
         )
     })?;
-    match read {
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refused::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "http: request body too large",
-        )),
-        Err(_) => Err(bad("http: request body could not be read")),
+    let mut pieces = read?;
+    Ok(match pieces.len() {
+        0 | 1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.concat().into(),
+    })
+}
+
+async fn pieces(body: Incoming, bytes_max: usize, load: &mut Load) -> Result<Vec<Bytes>, Refused> {
+    let mut body = Limited::new(body, bytes_max);
+    let mut pieces = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                let text = "http: request body too large";
+                return Refused::new(StatusCode::PAYLOAD_TOO_LARGE, text);
+            }
+            let text = "http: request body could not be read";
+            Refused::new(StatusCode::BAD_REQUEST, text)
+        })?;
+        if let Ok(piece) = frame.into_data() {
+            grow(load, piece.len())?;
+            pieces.push(piece);
+        }
     }
+    Ok(pieces)
+}
+
+fn grow(load: &mut Load, bytes: usize) -> Result<(), Refused> {
+    if load.grow(bytes) {
+        return Ok(());
+    }
+    let text = "too much is being sent at once".to_owned();
+    Err(Refusal::Unavailable(text).into())
 }
 
 /// Reads the fields of a body; of nothing but white space, none.

@@ -37,6 +37,8 @@ const HERE_MAX: usize = 64;
 const HANDSHAKE_SECS_MAX: u64 = 10;
 /// How long the head of a request may take.
 const HEAD_SECS_MAX: u64 = 10;
+/// Longest head of a request, in bytes; a token has at most 8 KiB.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long open connections may take to end after the stop.
 const SHUTDOWN_SECS_MAX: u64 = 5;
 
@@ -324,7 +326,8 @@ async fn connection(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(HEAD_SECS_MAX));
+        .header_read_timeout(Duration::from_secs(HEAD_SECS_MAX))
+        .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

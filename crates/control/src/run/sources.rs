@@ -1,10 +1,51 @@
-//! What is kept of the source addresses that the door facing the world hears from.
+//! What is kept of the source addresses that listeners hear from.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::core::throttle::{Connections, Throttle};
+use crate::core::throttle::{Connections, Held, Throttle};
+
+/// Most bytes of bodies, and of the heads before them, that are in memory at a time; half of it of one
+/// source. What comes beyond it is refused: a body may be waited for, and thousands may wait.
+const BODIES_BYTES_MAX: usize = 128 << 20;
+
+static BODIES: Mutex<Held> = Mutex::new(Held::up_to(BODIES_BYTES_MAX));
+
+/// The bytes that are held for one request; dropped, they are free again.
+#[derive(Debug)]
+pub struct Load {
+    source: Option<IpAddr>,
+    bytes: usize,
+}
+
+impl Load {
+    /// Nothing yet, of this source.
+    pub fn of(source: Option<IpAddr>) -> Self {
+        Self { source, bytes: 0 }
+    }
+
+    /// Takes so many bytes more; `false` if there are none left.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let is_taken = bodies().take(self.source, bytes);
+        if is_taken {
+            self.bytes += bytes;
+        }
+        is_taken
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if self.bytes != 0 {
+            bodies().give_back(self.source, self.bytes);
+        }
+    }
+}
+
+fn bodies() -> MutexGuard<'static, Held> {
+    BODIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Sources of one listener. Cheap to clone.
 #[derive(Debug, Clone)]

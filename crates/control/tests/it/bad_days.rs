@@ -8,7 +8,7 @@ use bastide_api::Secret;
 use bastide_control::run::dev::{self, DevServer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::disk::chained;
 use crate::wire::{ROOT, ask};
@@ -102,6 +102,92 @@ async fn a_body_of_33_mb_is_refused_and_takes_no_memory() {
     dev.server.stop().await;
 }
 
+/// Sends most of a body of 2 MB and waits for the answer, whichever comes: `None` if there is none.
+async fn begin_large(to: SocketAddr, from: [u8; 4]) -> Option<(TcpStream, u16)> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let head = "POST /v1/secret/data/x HTTP/1.1\r\nhost: x\r\ncontent-length: 2000000\r\n\r\n";
+    let body = vec![b'x'; 1_990_000];
+    let _ = stream.write_all(head.as_bytes()).await;
+    let (mut reader, mut writer) = stream.split();
+    let mut answer = [0; 12];
+    let send = async {
+        let _ = writer.write_all(&body).await;
+    };
+    let ((), read) = tokio::join!(send, reader.read_exact(&mut answer));
+    read.ok()?;
+    let status = String::from_utf8_lossy(&answer[9..]).parse().unwrap();
+    Some((stream, status))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_never_end_take_bounded_memory_and_hold_up_no_other_source() {
+    const CLIENTS: usize = 70;
+    // 64 MiB for one source hold 33 of them.
+    const HELD: usize = 33;
+    let dev = dev().await;
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let (before, _) = memory();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(begin_large(dev.address, [127, 0, 0, 2]));
+    }
+    // Those that found no room are told so at once; the others wait for the rest of their bodies.
+    for _ in 0..CLIENTS - HELD {
+        let told = tokio::time::timeout(Duration::from_secs(60), clients.join_next());
+        let told = told.await.expect("too many are held").unwrap().unwrap();
+        // A connection that was cut while it still sent may have lost its answer.
+        assert!(told.is_none_or(|(_, status)| status == 503));
+    }
+    let (_, peak) = memory();
+    let grown = peak.saturating_sub(before);
+    println!("{CLIENTS} bodies of 2 MB that do not end: {grown} KiB more");
+    // What is held, and what the tests' own ends of the connections hold.
+    assert!(
+        grown < (64 << 10) + (CLIENTS << 11) + (32 << 10),
+        "{grown} KiB"
+    );
+    let large = json!({ "data": { "a": "x".repeat(900_000) } }).to_string();
+    let (status, _, body) = ask(dev.address, "POST /v1/secret/data/x", ROOT, &large).await;
+    assert_eq!(status, 200, "another source has room: {body}");
+    // With their connections goes what they held.
+    clients.shutdown().await;
+    let again = async {
+        loop {
+            let (status, ..) = ask_from(dev.address, [127, 0, 0, 2], &large).await;
+            if status == 200 {
+                break;
+            }
+            assert_eq!(status, 503);
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(60), again).await;
+    again.expect("what is over is given back");
+    dev.server.stop().await;
+}
+
+async fn ask_from(to: SocketAddr, from: [u8; 4], body: &str) -> (u16, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "POST /v1/secret/data/y HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{ROOT}\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    let (mut reader, mut writer) = stream.split();
+    let send = async {
+        let _ = writer.write_all(request.as_bytes()).await;
+    };
+    let mut answer = Vec::new();
+    let ((), _) = tokio::join!(send, reader.read_to_end(&mut answer));
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let status = text.split(' ').nth(1).and_then(|it| it.parse().ok());
+    // Cut while it still sent.
+    (status.unwrap_or(503), text)
+}
+
 #[tokio::test]
 async fn json_a_thousand_levels_deep_is_refused_whatever_it_is_made_of() {
     let dev = dev().await;
@@ -149,6 +235,8 @@ async fn a_token_in_a_url_opens_nothing_and_is_recorded_nowhere() {
         format!("GET /v1/{good}/secret/data/x"),
         format!("POST /v1/auth/token/revoke/{good}"),
         format!("LIST /v1/secret/metadata?after={good}"),
+        format!("GET /v1/secret/data/x?{good}"),
+        format!("GET /v1/secret/data/x?{good}=token"),
     ] {
         for headers in ["", ROOT] {
             let (status, _, body) = ask(dev.address, &line, headers, "").await;

@@ -59,3 +59,20 @@ fn a_source_has_a_bounded_number_of_connections() {
     connections.closed(source("192.0.2.2"));
     assert!(connections.open.is_empty());
 }
+
+#[test]
+fn one_source_holds_half_of_the_bytes_and_all_together_no_more_than_there_are() {
+    let mut held = Held::up_to(100);
+    let [one, other, third] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|it| Some(source(it)));
+    assert!(held.take(one, 30) && held.take(one, 20));
+    assert!(!held.take(one, 1), "half of all is one's own");
+    assert!(held.take(other, 40));
+    assert!(!held.take(third, 11), "there are but 100");
+    assert!(!held.take(None, 11) && held.take(None, 10));
+    held.give_back(one, 20);
+    assert!(held.take(third, 20));
+    for (source, bytes) in [(one, 30), (other, 40), (third, 20), (None, 10)] {
+        held.give_back(source, bytes);
+    }
+    assert!(held.by_source.is_empty() && held.all == 0, "{held:?}");
+}
