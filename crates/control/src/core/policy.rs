@@ -257,8 +257,8 @@ fn rule(block: &Map<String, Value>) -> Result<Rule, String> {
                 let names = texts(value)?;
                 rule.required = names.iter().map(|name| name.to_lowercase()).collect();
             }
-            "min_wrapping_ttl" => rule.min_wrap = Some(duration(value)?),
-            "max_wrapping_ttl" => rule.max_wrap = Some(duration(value)?),
+            "min_wrapping_ttl" => rule.min_wrap = limit(value)?,
+            "max_wrapping_ttl" => rule.max_wrap = limit(value)?,
             "comment" => {}
             _ => return Err(format!("invalid key \"{key}\"")),
         }
@@ -315,13 +315,15 @@ fn parameters(value: &Value) -> Result<BTreeMap<String, Vec<Value>>, String> {
         .collect()
 }
 
-fn duration(value: &Value) -> Result<Duration, String> {
-    match value {
+/// Reads a limit of a wrapping's time: 0 is none, as in Vault.
+fn limit(value: &Value) -> Result<Option<Duration>, String> {
+    let given = match value {
         Value::String(text) => parse_duration(text),
         Value::Number(number) => number.as_u64().map(Duration::from_secs),
         _ => None,
-    }
-    .ok_or_else(|| "expected a duration".to_owned())
+    };
+    let given = given.ok_or_else(|| "expected a duration".to_owned())?;
+    Ok((!given.is_zero()).then_some(given))
 }
 
 #[cfg(test)]

@@ -138,6 +138,33 @@ fn parameters_are_required_denied_and_allowed() {
 }
 
 #[test]
+fn a_wrapping_limit_of_zero_is_none() {
+    let asks = |limits: &str, wrap: Option<u64>| {
+        let text = format!("path \"a\" {{ capabilities = [\"read\"]\n{limits} }}");
+        let question = Question {
+            operation: Operation::Read,
+            path: &path("a"),
+            folded: None,
+            data: &Map::new(),
+            wrap: wrap.map(Duration::from_secs),
+            sudo: false,
+        };
+        acl(&[&text]).authorise(&question).is_some()
+    };
+    for zero in [
+        "min_wrapping_ttl = \"0s\"",
+        "max_wrapping_ttl = 0",
+        "min_wrapping_ttl = 0\nmax_wrapping_ttl = \"0\"",
+    ] {
+        assert!(asks(zero, None) && asks(zero, Some(60)), "{zero}");
+    }
+    let one = "min_wrapping_ttl = \"1s\"";
+    assert!(!asks(one, None) && asks(one, Some(1)), "the control");
+    let both = "min_wrapping_ttl = \"5s\"\nmax_wrapping_ttl = 0";
+    assert!(!asks(both, Some(4)) && asks(both, Some(600)));
+}
+
+#[test]
 fn what_is_protected_needs_sudo_besides() {
     let ask = |text: &str| {
         let question = Question {
