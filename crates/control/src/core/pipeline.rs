@@ -571,8 +571,7 @@ fn authorise(
 /// Returns the path of a call as its engine reads it, where that folds names and the path is written
 /// otherwise.
 pub fn folded(engine: &dyn Engine, mount: &MountPath, call: &Call<'_>) -> Option<ApiPath> {
-    let is_plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
-    if call.path.bytes().all(is_plain) || !engine.folds(call) {
+    if !may_fold(call.path) || !engine.folds(call) {
         return None;
     }
     let below = names::folded(call.path);
@@ -585,6 +584,12 @@ pub fn folded(engine: &dyn Engine, mount: &MountPath, call: &Call<'_>) -> Option
     } else {
         path
     })
+}
+
+/// Returns whether a path has letters that may be other ones where names are folded.
+pub fn may_fold(path: &str) -> bool {
+    path.bytes()
+        .any(|byte| !byte.is_ascii() || byte.is_ascii_uppercase())
 }
 
 /// Returns the merged policies of whoever calls.

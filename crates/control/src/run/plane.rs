@@ -414,7 +414,12 @@ impl Plane {
         } else {
             None
         };
-        let Some(number) = rules.find(path, role.as_deref()) else {
+        // The most specific rule comes first: for the path as it is written, or as its engine reads it.
+        let folded = self.folded(request).map_err(silent)?;
+        let spellings = [Some(path), folded.as_ref().map(ApiPath::as_str)];
+        let found = spellings.into_iter().flatten();
+        let found = found.filter_map(|path| rules.find(path, role.as_deref()));
+        let Some(number) = found.min() else {
             return Ok(None);
         };
         let told = |left| rules.settings().headers.then_some(left);
@@ -425,6 +430,29 @@ impl Plane {
                 Err((Refusal::Limited { path, wait }, told(left)))
             }
         }
+    }
+
+    /// Returns a request's path as its engine reads it, where that folds names and it is written
+    /// otherwise.
+    fn folded(&self, request: &Request) -> Result<Option<ApiPath>, Refusal> {
+        if !pipeline::may_fold(request.path.as_str()) {
+            return Ok(None);
+        }
+        let (_, folded) = self.inspect("sys/", |ctx| {
+            let mounts = ctx.draft.mounts()?;
+            let Some((mount, below)) = mounts.route(&request.path) else {
+                return Ok(None);
+            };
+            let call = Call {
+                operation: request.operation,
+                path: below,
+                folder: request.path.is_folder(),
+                data: &request.data,
+            };
+            let engine = self.0.registry.of(mount)?;
+            Ok(pipeline::folded(&**engine, &mount.path, &call))
+        })?;
+        Ok(folded)
     }
 
     /// Returns the role that a login is of.

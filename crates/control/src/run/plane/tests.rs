@@ -92,3 +92,45 @@ async fn wrong_passwords_count_before_their_records_are_durable_and_though_whoev
     assert!(matches!(refused, Err(Refusal::Locked)), "{refused:?}");
     plane.stop().await;
 }
+
+#[tokio::test]
+async fn a_rate_limit_for_a_name_counts_each_spelling_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plane, _store) = plane(folder.path());
+    let limit = json!({ "path": "auth/userpass/login/ada", "rate": 2, "interval": "1h" });
+    let kv = json!({ "path": "secret/data/a", "rate": 2, "interval": "1h" });
+    for (path, data) in [
+        ("sys/auth/userpass", json!({ "type": "userpass" })),
+        ("sys/quotas/rate-limit/ada", limit),
+        ("sys/quotas/rate-limit/a", kv),
+    ] {
+        plane
+            .ask(Operation::Update, path, fields(data))
+            .await
+            .unwrap();
+    }
+    let ask = async |path: &str| {
+        let request = Request {
+            path: ApiPath::parse(path).unwrap(),
+            peer: Peer {
+                address: Some(([192, 0, 2, 1], 4711).into()),
+                ..Peer::default()
+            },
+            ..login("wrong")
+        };
+        plane.call(&request).await.outcome
+    };
+    let is_limited = |outcome| matches!(outcome, Err(Refusal::Limited { .. }));
+    for path in ["auth/userpass/login/ADA", "auth/userpass/login/\u{ff41}da"] {
+        assert!(!is_limited(ask(path).await), "{path}");
+    }
+    for path in ["auth/userpass/login/ada", "auth/userpass/login/Ada"] {
+        assert!(is_limited(ask(path).await), "{path}");
+    }
+    // The controls: another name, and a place where other letters are other ones.
+    assert!(!is_limited(ask("auth/userpass/login/eve").await));
+    for _ in 0..3 {
+        assert!(!is_limited(ask("secret/data/A").await));
+    }
+    plane.stop().await;
+}
