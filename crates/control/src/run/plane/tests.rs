@@ -8,7 +8,7 @@ use crate::core::lockout::Configured;
 use crate::run::server;
 
 /// A plane on a store in memory, with the audit log in `folder`.
-fn plane(folder: &std::path::Path) -> (Plane, Arc<RedbStore>) {
+fn plane(folder: &std::path::Path) -> Plane {
     let store = Arc::new(RedbStore::in_memory().unwrap());
     let cluster = ClusterId::from_bytes([7; 16]);
     let (barrier, _) = server::initialise(&*store, &DevSeal::new(), cluster, None).unwrap();
@@ -32,9 +32,8 @@ fn plane(folder: &std::path::Path) -> (Plane, Arc<RedbStore>) {
         path: folder.join("audit.log"),
         ahead_bytes: 0,
     };
-    let of_plane: Arc<dyn Store> = Arc::<RedbStore>::clone(&store);
-    let started = Plane::start(of_plane, barrier, Registry::built_in(), info, Some(to));
-    (started.unwrap().0, store)
+    let started = Plane::start(store, barrier, Registry::built_in(), info, Some(to));
+    started.unwrap().0
 }
 
 fn fields(value: Value) -> Map<String, Value> {
@@ -50,6 +49,7 @@ fn login(password: &str) -> Request {
         token: None,
         wrap: None,
         idempotency: None,
+        headers: hyper::HeaderMap::new(),
         peer: Peer::default(),
         inside: Inside::No,
     }
@@ -59,7 +59,7 @@ fn login(password: &str) -> Request {
 async fn wrong_passwords_count_before_their_records_are_durable_and_though_whoever_asked_is_gone() {
     const PATIENCE: Duration = Duration::from_secs(60);
     let folder = tempfile::tempdir().unwrap();
-    let (plane, store) = plane(folder.path());
+    let plane = plane(folder.path());
     for (path, data) in [
         ("sys/auth/userpass", json!({ "type": "userpass" })),
         ("auth/userpass/users/ada", json!({ "password": "right" })),
@@ -69,8 +69,17 @@ async fn wrong_passwords_count_before_their_records_are_durable_and_though_whoev
             .await
             .unwrap();
     }
-    // Nothing is committed while this is held, so nobody is answered.
-    let held = store.begin().unwrap();
+    // Nothing is recorded while the devices are held, so nobody is answered.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let desk = Arc::clone(&plane.0.desk);
+    let holder = std::thread::spawn(move || {
+        desk.with(|_| {
+            tell.send(()).unwrap();
+            released.recv().unwrap();
+        });
+    });
+    told.recv().unwrap();
     let guesses: Vec<_> = (0..5)
         .map(|_| {
             let plane = plane.clone();
@@ -87,7 +96,8 @@ async fn wrong_passwords_count_before_their_records_are_durable_and_though_whoev
     for guess in &guesses {
         guess.abort();
     }
-    drop(held);
+    release.send(()).unwrap();
+    holder.join().unwrap();
     let refused = plane.call(&login("right")).await.outcome;
     assert!(matches!(refused, Err(Refusal::Locked)), "{refused:?}");
     plane.stop().await;
@@ -96,7 +106,7 @@ async fn wrong_passwords_count_before_their_records_are_durable_and_though_whoev
 #[tokio::test]
 async fn a_rate_limit_for_a_name_counts_each_spelling_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (plane, _store) = plane(folder.path());
+    let plane = plane(folder.path());
     let limit = json!({ "path": "auth/userpass/login/ada", "rate": 2, "interval": "1h" });
     let kv = json!({ "path": "secret/data/a", "rate": 2, "interval": "1h" });
     for (path, data) in [
