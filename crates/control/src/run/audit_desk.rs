@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use crate::core::need::Need;
 use crate::run::audit_devices::{Outboxes, Records};
 use crate::run::outbox::Outbox;
+use crate::run::writer::WriteError;
 
 /// How often the place is asked for before waiting for it: some microseconds, as long as a record takes.
 const SPINS_MAX: u32 = 200;
@@ -24,6 +25,8 @@ pub(super) enum Noted {
         /// Whether somebody is to make the devices durable soon.
         wants_sync: bool,
     },
+    /// A device failed just now: it is nowhere but in memory, until the writer has stored it.
+    AtRisk,
     /// No device takes it.
     Refused,
     /// It is for the writer: it has the devices, or has to look after them first.
@@ -78,14 +81,18 @@ impl Desk {
         if !audit.knows(records) || !audit.are_prompt() || audit.are_full() {
             return Noted::Later;
         }
-        if !audit.accept(need, store_has_room) {
-            return Noted::Refused;
+        match audit.accept(records, need, store_has_room) {
+            Ok(()) => {}
+            Err(WriteError::Conflict) => return Noted::Later,
+            Err(_) => return Noted::Refused,
         }
         audit.chain(records, need, store_has_room);
         audit.all(Outbox::flush);
-        // Of a device that failed just now the record waits until the writer stores it.
+        if !audit.are_prompt() {
+            return Noted::AtRisk;
+        }
         Noted::Recorded {
-            wants_sync: audit.asks_for_sync() || !audit.are_prompt(),
+            wants_sync: audit.asks_for_sync(),
         }
     }
 }

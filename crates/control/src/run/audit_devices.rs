@@ -17,7 +17,7 @@ use crate::core::pipeline::Envelope;
 use crate::core::request::Request;
 use crate::run::audit_file::Mark;
 use crate::run::outbox::{AuditTo, Outbox, Way};
-use crate::run::writer::WriterError;
+use crate::run::writer::{WriteError, WriterError};
 
 /// The devices at one revision, and how each records.
 pub struct DeviceTable {
@@ -85,6 +85,16 @@ pub struct Records {
 }
 
 impl Records {
+    fn are_for(&self, outbox: &Outbox) -> bool {
+        self.lines.iter().any(|(id, _)| *id == outbox.id())
+    }
+
+    /// Lets them be for another device.
+    #[cfg(test)]
+    pub(super) fn rename(&mut self, id: DeviceId) {
+        self.lines[0].0 = id;
+    }
+
     /// Records for the server's own device alone.
     #[cfg(test)]
     pub(super) fn own(lines: Lines) -> Self {
@@ -212,13 +222,22 @@ impl Outboxes {
         }
     }
 
-    /// Returns whether any device takes records with this need.
-    pub(super) fn accept(&self, need: Need, store_has_room: bool) -> bool {
-        self.each.is_empty()
-            || self
-                .each
-                .iter()
-                .any(|outbox| outbox.accepts(need, store_has_room))
+    /// Judges whether any device takes these records with this need. If none does, but there are
+    /// devices by now for which they were not made, they are to be made anew.
+    pub(super) fn accept(
+        &self,
+        records: &Records,
+        need: Need,
+        store_has_room: bool,
+    ) -> Result<(), WriteError> {
+        let mut taking = self.each.iter().filter(|outbox| records.are_for(outbox));
+        if self.each.is_empty() || taking.any(|outbox| outbox.accepts(need, store_has_room)) {
+            return Ok(());
+        }
+        if self.each.iter().all(|outbox| records.are_for(outbox)) {
+            return Err(WriteError::Audit);
+        }
+        Err(WriteError::Conflict)
     }
 
     /// Returns whether what is given to the devices is safe from a crash of this program.

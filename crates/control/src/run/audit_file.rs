@@ -127,6 +127,15 @@ impl AuditFile {
         Ok(this)
     }
 
+    /// Lets every further write fail.
+    #[cfg(test)]
+    pub(super) fn break_it(&mut self) {
+        self.file = File::open(&self.path)
+            .expect("a test's file is there")
+            .into();
+        self.paid = self.length;
+    }
+
     /// Allocates room beyond the end, if the disk has it. Returns whether it had.
     pub fn make_room(&mut self) -> io::Result<bool> {
         self.has_room = self.pay(self.length + self.ahead)?;

@@ -323,6 +323,14 @@ impl Outbox {
         }
     }
 
+    /// Lets the device fail at whatever comes next, as it does on a broken disk.
+    #[cfg(test)]
+    pub(super) fn break_device(&mut self) {
+        if let Some(Sink::File(file)) = &mut self.sink {
+            file.break_it();
+        }
+    }
+
     /// Notes that it could not take a request that others took.
     pub(super) fn miss(&mut self) {
         self.missed += 1;

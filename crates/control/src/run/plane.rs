@@ -600,7 +600,7 @@ impl Plane {
             None => None,
         };
         let is_noted = match &audit {
-            Some(records) if writer::is_glance(&batch, need) => self.note(records)?,
+            Some(records) if writer::is_glance(&batch, need) => self.note(records).await?,
             _ => false,
         };
         if !is_noted && (!batch.ops.is_empty() || audit.is_some()) {
@@ -615,12 +615,17 @@ impl Plane {
 
     /// Records what was only looked at, on this thread. Returns whether it is done; else it is for the
     /// writer.
-    fn note(&self, records: &Records) -> Result<bool, Undone> {
-        match self
+    async fn note(&self, records: &Records) -> Result<bool, Undone> {
+        let noted = self
             .0
             .desk
-            .note(records, Need::Glance, self.0.store.has_room())
-        {
+            .note(records, Need::Glance, self.0.store.has_room());
+        match noted {
+            Noted::AtRisk => {
+                // Whatever is committed next takes along what is stored nowhere.
+                let nothing = bastide_store::Batch::default();
+                self.write(nothing, None, Need::Record).await.map(|_| true)
+            }
             Noted::Later => Ok(false),
             Noted::Refused => Err(Undone::of_audit()),
             Noted::Recorded { wants_sync } => {

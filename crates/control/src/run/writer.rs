@@ -316,6 +316,10 @@ impl Writer {
                     is_durable_asked |= need == Need::Record;
                     answers.push((done, Ok(revision)));
                 }
+                Noted::AtRisk => {
+                    is_durable_asked = true;
+                    answers.push((done, Ok(revision)));
+                }
                 Noted::Refused => answers.push((done, Err(WriteError::Audit))),
                 Noted::Later => left.push(Job::Write {
                     batch,
@@ -450,10 +454,14 @@ impl Writer {
                 need,
                 done,
             } = write;
+            let accepted = match &records {
+                Some(records) => audit.accept(records, need, has_room),
+                None => Ok(()),
+            };
             let result = if need == Need::Room && !has_room {
                 Err(WriteError::Room)
-            } else if records.is_some() && !audit.accept(need, has_room) {
-                Err(WriteError::Audit)
+            } else if let Err(error) = accepted {
+                Err(error)
             } else if failed.is_some() {
                 Err(WriteError::Store)
             } else {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::core::audit::Lines;
+use crate::core::audit::devices::DeviceId;
 
 /// A thousand lives of a store: each is cut short, and what is found is judged.
 const SEEDS: u64 = 1000;
@@ -374,4 +375,84 @@ fn a_disk_whose_syncs_do_nothing_is_found_out() {
     let results = run_all(&seeds, Syncs::Lie);
     let lost = results.iter().filter(|(_, result)| result.is_err()).count();
     assert!(30 < lost, "only {lost} of 60 seeds noticed");
+}
+
+/// A job that is only looked at, and where its answer comes.
+fn glance(records: Records) -> (Job, oneshot::Receiver<Result<Revision, WriteError>>) {
+    let (done, answer) = oneshot::channel();
+    let job = Job::Write {
+        batch: Batch::default(),
+        audit: Some(records),
+        need: Need::Glance,
+        done,
+    };
+    (job, answer)
+}
+
+fn looked(number: u64) -> Records {
+    records(&Asked {
+        number,
+        keys: Vec::new(),
+        bytes: 1,
+        is_glance: true,
+    })
+}
+
+fn rig(seed: u64) -> Rig {
+    let rig = Rig::new(seed, Syncs::Hold);
+    Rig {
+        disk: rig.disk.after_crash(&mut Draw::new(0)),
+        ..rig
+    }
+}
+
+#[test]
+fn a_record_that_the_device_refuses_at_the_last_moment_is_stored_before_the_answer() {
+    let rig = rig(1);
+    let (mut writer, store, barrier) = rig.start().unwrap();
+    let stored = || {
+        let outbox = KeyRange::prefix(tables::AUDIT_OUTBOX, "");
+        store.snapshot().unwrap().range(&outbox, 10).unwrap().len()
+    };
+    let (job, mut answer) = glance(looked(0));
+    writer.commit(vec![job]);
+    assert!(answer.try_recv().unwrap().is_ok());
+    assert_eq!(stored(), 0, "the control: the device has it");
+    writer.desk.with(|audit| audit.all(Outbox::break_device));
+    let (job, mut answer) = glance(looked(1));
+    writer.commit(vec![job]);
+    assert!(answer.try_recv().unwrap().is_ok());
+    assert!(2 <= stored(), "both lines are safe from a crash");
+    // The next writer gives the device what it missed.
+    drop((writer, store, barrier));
+    let _writer = rig.start().unwrap();
+    assert_eq!(recorded(&rig.audit()).unwrap(), [0, 1]);
+}
+
+#[test]
+fn records_for_devices_that_are_no_more_are_made_anew() {
+    let rig = rig(2);
+    let (mut writer, ..) = rig.start().unwrap();
+    let mut old = looked(0);
+    old.rename(DeviceId([9; 8]));
+    let (job, mut answer) = glance(old);
+    writer.commit(vec![job]);
+    assert_eq!(answer.try_recv().unwrap(), Err(WriteError::Conflict));
+    // The same where something is written.
+    let mut old = looked(1);
+    old.rename(DeviceId([9; 8]));
+    let (done, mut answer) = oneshot::channel();
+    writer.commit(vec![Job::Write {
+        batch: Batch {
+            compares: Vec::new(),
+            ops: vec![Op::Put(key(1), b"x".to_vec())],
+        },
+        audit: Some(old),
+        need: Need::Room,
+        done,
+    }]);
+    assert_eq!(answer.try_recv().unwrap(), Err(WriteError::Conflict));
+    assert_eq!(recorded(&rig.audit()).unwrap(), [0_u64; 0]);
+    let found = writer.store.snapshot().unwrap().get(&key(1)).unwrap();
+    assert!(found.is_none());
 }
