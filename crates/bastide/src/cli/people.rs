@@ -150,8 +150,8 @@ pub enum PolicyVerb {
     /// Tell whether a request is allowed, and which line decides: of a file alone, or as a user of the
     /// server, with the file in the place of the policy of its name
     Check {
-        /// `[FILE] METHOD PATH`, such as `app.hcl GET secret/data/app/db`
-        #[arg(num_args = 2..=3, required = true, value_names = ["FILE", "METHOD", "PATH"])]
+        /// `[FILE] METHOD PATH [FIELD=VALUE...]`, such as `app.hcl GET secret/data/app/db`
+        #[arg(num_args = 2.., required = true, value_name = "WORDS")]
         words: Vec<String>,
         /// As this user of userpass, or `MOUNT/NAME` of another mount
         #[arg(long = "as", value_name = "USER")]

@@ -360,6 +360,51 @@ fn a_policy_is_tried_offline_and_as_a_user_and_the_line_that_decides_is_named() 
     // What is said here is what the server does.
     assert_eq!(desk.own(&["secret", "get", "secret/hr"]).code, 3);
 
+    // Rules on fields are judged for those that are given.
+    let text = "path \"sys/x\" {\n  capabilities = [\"update\"]\n  allowed_parameters = { ttl = [\"1h\"] }\n}";
+    fs::write(file, text).unwrap();
+    assert_eq!(check(&[file, "POST", "sys/x", "ttl=1h"]).code, 0);
+    for refused in ["ttl=2h", "other=1"] {
+        let said = check(&[file, "POST", "sys/x", refused]);
+        assert!(
+            said.code == 3 && said.out.contains("not with these fields"),
+            "{}",
+            said.out
+        );
+    }
+    // So do templates, and policies of her entity and her groups, once it is known who she is.
+    let accessor = desk.ask("GET", "/v1/sys/auth", Value::Null)["userpass/"]["accessor"].clone();
+    let asked = json!({ "alias_name": "ada", "alias_mount_accessor": accessor });
+    let entity = desk.ask("POST", "/v1/identity/lookup/entity", asked)["id"].clone();
+    let entity = entity.as_str().unwrap();
+    let named = json!({ "name": "lovelace", "policies": ["own"] });
+    desk.ask("POST", &format!("/v1/identity/entity/id/{entity}"), named);
+    let crew = json!({ "name": "crew", "policies": ["crew"], "member_entity_ids": [entity] });
+    desk.ask("POST", "/v1/identity/group", crew);
+    for name in ["own", "crew"] {
+        let text = format!("path \"secret/data/{name}\" {{ capabilities = [\"read\"] }}");
+        desk.type_with(Some(ROOT), &["policy", "put", name, "-"], &text)
+            .ok();
+        let said = as_ada(&["GET", &format!("secret/data/{name}")]);
+        assert!(
+            said.code == 0 && said.out.contains(&format!("{name}:1")),
+            "{}{}",
+            said.out,
+            said.err
+        );
+    }
+    let text = "\npath \"secret/data/{{identity.entity.name}}/*\" { capabilities = [\"read\"] }";
+    fs::write(file, text).unwrap();
+    assert_eq!(check(&[file, "GET", "secret/data/lovelace/x"]).code, 3);
+    let said = as_ada(&[file, "GET", "secret/data/lovelace/x"]);
+    assert!(
+        said.code == 0 && said.out.contains(&format!("{file}:2")),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    assert_eq!(as_ada(&[file, "GET", "secret/data/ada/x"]).code, 3);
+
     assert!(desk.root(&["policy", "ls"]).ok().contains("app\n"));
     assert_eq!(desk.root(&["policy", "get", "app"]).ok(), POLICY);
     desk.root(&["policy", "rm", "app"]).ok();

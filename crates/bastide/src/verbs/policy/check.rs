@@ -1,10 +1,13 @@
 //! Whether a request would be allowed, decided by what decides it on the server.
 
+mod person;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use bastide_control::core::identity::EntityFacts;
 use bastide_control::core::path::ApiPath;
 use bastide_control::core::policy::acl::{Acl, Question};
 use bastide_control::core::policy::{Capabilities, Policy};
@@ -14,28 +17,49 @@ use serde_json::{Map, Value, json};
 use crate::cli::{At, Format};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::verbs::{login, reach};
+use crate::verbs::reach;
+use person::Person;
 
 /// A policy, with where its text came from.
 struct Source {
     name: String,
     text: String,
+    /// As it is for whoever asks.
     policy: Policy,
+    /// Its patterns: as they are for whoever asks, and as they are written.
+    written: Vec<(String, String)>,
 }
 
 impl Source {
-    fn new(name: String, text: String) -> anyhow::Result<Self> {
+    /// Reads a policy for somebody. Without anybody, or where a template stands for nothing, path
+    /// blocks with templates are left out, as the server does it.
+    fn new(name: String, text: String, entity: Option<&EntityFacts>) -> anyhow::Result<Self> {
+        let value = |name: &str| entity.and_then(|entity| entity.value(name));
         let parsed = Policy::parse(&text).with_context(|| format!("`{name}` is no policy"))?;
-        // What depends on who asks is left out: who that is is not known here.
-        let policy = parsed.fill(|_| None);
-        Ok(Self { name, text, policy })
+        let each = parsed.rules.iter().flat_map(|(pattern, rule)| {
+            let one = Policy {
+                rules: vec![(pattern.clone(), rule.clone())],
+            };
+            let filled = one.fill(value).rules;
+            filled
+                .into_iter()
+                .map(|(filled, _)| (filled, pattern.clone()))
+        });
+        let written = each.collect();
+        let policy = parsed.fill(value);
+        Ok(Self {
+            name,
+            text,
+            policy,
+            written,
+        })
     }
 
     /// Returns the line that a pattern stands in, counted from 1; `None` if this policy has none.
     fn line(&self, pattern: &str) -> Option<usize> {
-        self.policy.rules.iter().find(|(rule, _)| rule == pattern)?;
-        let slashed = format!("\"/{pattern}\"");
-        let quoted = format!("\"{pattern}\"");
+        let (_, written) = self.written.iter().find(|(filled, _)| filled == pattern)?;
+        let slashed = format!("\"/{written}\"");
+        let quoted = format!("\"{written}\"");
         let holds = |line: &str| line.contains(&quoted) || line.contains(&slashed);
         let is_block = |line: &str| holds(line) && line.contains("path");
         let mut lines = self.text.lines();
@@ -58,10 +82,14 @@ pub(super) async fn run(
     format: &Format,
     at: &At,
 ) -> anyhow::Result<ExitCode> {
+    let (words, fields) = fields(words);
     let (file, method, path) = match words {
         [file, method, path] => (Some(file.as_str()), method, path),
         [method, path] => (None, method, path),
-        _ => bail!(Failure::new(Exit::Usage, "expected `[FILE] METHOD PATH`")),
+        _ => bail!(Failure::new(
+            Exit::Usage,
+            "expected `[FILE] METHOD PATH [FIELD=VALUE...]`"
+        )),
     };
     if file.is_none() && user.is_none() {
         return Err(
@@ -93,7 +121,7 @@ pub(super) async fn run(
     let acl = Acl::new(sources.iter().map(|source| &source.policy));
     let verdicts: Vec<_> = operations
         .iter()
-        .map(|operation| (*operation, judge(&acl, *operation, &api_path)))
+        .map(|operation| (*operation, judge(&acl, *operation, &api_path, &fields)))
         .collect();
     let allowed = verdicts.iter().any(|(_, verdict)| verdict.allowed);
     let deciding = verdicts
@@ -133,7 +161,12 @@ pub(super) async fn run(
                     let _ = write!(text, "\n  {name}:{line}  path \"{pattern}\"");
                 }
                 let _ = write!(text, "\n  which gives {}", gives.names().join(", "));
-                if !allowed {
+                let is_given = wanted(false).iter().any(|it| gives.names().contains(it));
+                if !allowed && is_given {
+                    text.push_str(
+                        ", but not with these fields, or not without others: see its parameters",
+                    );
+                } else if !allowed {
                     let _ = write!(text, "; needed is {}", wanted(false).join(" or "));
                 } else if !wanted(false).is_empty() {
                     let _ = write!(
@@ -162,12 +195,24 @@ fn told(format: &Format, json: &Value, text: impl FnOnce() -> String) {
     }
 }
 
-fn judge(acl: &Acl, operation: Operation, path: &ApiPath) -> Verdict {
+/// Parts the words from the fields of the request, which come last.
+fn fields(words: &[String]) -> (&[String], Map<String, Value>) {
+    let is_field = |word: &&String| word.contains('=');
+    let last = words.iter().skip(2).rev().take_while(is_field).count();
+    let (words, last) = words.split_at(words.len() - last);
+    let fields = last.iter().filter_map(|word| {
+        let (name, value) = word.split_once('=')?;
+        Some((name.to_owned(), Value::String(value.to_owned())))
+    });
+    (words, fields.collect())
+}
+
+fn judge(acl: &Acl, operation: Operation, path: &ApiPath, fields: &Map<String, Value>) -> Verdict {
     let question = Question {
         operation,
         path,
         folded: None,
-        data: &Map::new(),
+        data: fields,
         wrap: None,
         sudo: false,
     };
@@ -197,63 +242,37 @@ fn operations(method: &str) -> anyhow::Result<Vec<Operation>> {
 
 /// Gathers the policies: of the file, and of the user as the server knows him.
 async fn sources(file: Option<&str>, user: Option<&str>, at: &At) -> anyhow::Result<Vec<Source>> {
+    let (client, person) = match user {
+        Some(user) => {
+            let client = reach::client(at).await?;
+            let person = Person::ask(&client, user).await?;
+            (Some(client), Some(person))
+        }
+        None => (None, None),
+    };
+    let entity = person.as_ref().and_then(|person| person.entity.as_ref());
     let mut sources = Vec::new();
     let mut own = None;
     if let Some(file) = file {
         let text = super::read(Path::new(file))?;
-        own = Path::new(file)
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .map(str::to_owned);
-        sources.push(Source::new(file.to_owned(), text)?);
+        own = Path::new(file).file_stem().and_then(|stem| stem.to_str());
+        sources.push(Source::new(file.to_owned(), text, entity)?);
     }
-    let Some(user) = user else {
+    let (Some(client), Some(person)) = (&client, &person) else {
         return Ok(sources);
     };
-    let client = reach::client(at).await?;
-    for name in policies_of(&client, user).await? {
-        if Some(&name) == own.as_ref() {
+    for name in &person.policies {
+        if Some(name.as_str()) == own {
             continue;
         }
         if name == "root" {
-            sources.push(Source::new(name, String::new())?);
+            sources.push(Source::new(name.clone(), String::new(), entity)?);
             continue;
         }
         // One that is not there grants nothing.
-        if let Some(text) = super::get(&client, &name).await? {
-            sources.push(Source::new(name, text)?);
+        if let Some(text) = super::get(client, name).await? {
+            sources.push(Source::new(name.clone(), text, entity)?);
         }
     }
     Ok(sources)
-}
-
-/// Returns the names of a user's policies.
-async fn policies_of(client: &bastide_client::Client, user: &str) -> anyhow::Result<Vec<String>> {
-    let (mount, name) = user.rsplit_once('/').unwrap_or(("userpass", user));
-    let path = format!(
-        "/v1/auth/{}/users/{}",
-        login::path(mount),
-        login::segment(name)
-    );
-    let known = match client.call("GET", &path, None).await {
-        Err(error) if error.status() == Some(404) => {
-            return Err(
-                Failure::new(Exit::Usage, format!("`{mount}` has no user `{name}`"))
-                    .hint("`--as MOUNT/NAME` names a user of another mount")
-                    .into(),
-            );
-        }
-        known => known?,
-    };
-    let mut names = Vec::new();
-    for field in ["token_policies", "policies"] {
-        let texts = known[field].as_array().into_iter().flatten();
-        names.extend(texts.filter_map(Value::as_str).map(str::to_owned));
-    }
-    if !known["token_no_default_policy"].as_bool().unwrap_or(false) {
-        names.push("default".to_owned());
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
