@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::role::{self, Role};
 use super::{ID_BYTES_MAX, role_serial};
 use crate::core::cidrs;
+use crate::core::draft::RANGE_KEYS_MAX;
 use crate::core::engine::{Call, Context};
 use crate::core::leases::{Lease, LeaseId, Owner};
 use crate::core::refusal::Refusal;
@@ -334,7 +335,15 @@ pub(super) fn expire(ctx: &mut Context<'_, '_>, lease: &Lease) -> Result<(), Ref
 /// its lease, without being asked.
 pub(super) fn tidy(ctx: &mut Context<'_, '_>) -> Result<Answer, Refusal> {
     let mut serials = std::collections::BTreeSet::new();
-    for name in ctx.keys(role::FOLDER)? {
+    let names = ctx.keys(role::FOLDER)?;
+    // A role that is not seen must not lose what it has.
+    if RANGE_KEYS_MAX <= names.len() {
+        return Err(Refusal::invalid(format!(
+            "{RANGE_KEYS_MAX} roles or more are too many to tell which secret ids have none: delete \
+             some roles"
+        )));
+    }
+    for name in names {
         if let Some(role) = ctx.load::<Role>(&role::at(&name))? {
             serials.insert(role.serial);
         }

@@ -624,6 +624,24 @@ fn tidy_clears_what_deleted_roles_left() {
 }
 
 #[test]
+fn tidy_clears_nothing_where_it_cannot_see_all_roles() {
+    let mut trial = with_role(json!({}));
+    let (secret_id, _) = secret(&mut trial, "ci", json!({}));
+    let id = role_id(&mut trial, "ci");
+    let mount = trial.mount("auth/approle/");
+    // Names before that of the role that matters.
+    for number in 0..crate::core::draft::RANGE_KEYS_MAX {
+        let name = format!("role/a{number:06}");
+        let key = crate::core::draft::key(tables::ENGINE, &[&mount.0, name.as_bytes()]);
+        trial.write_row(key, b"{}".to_vec());
+    }
+    let tidy = "auth/approle/tidy/secret-id";
+    let refused = trial.ask(As::Root, Operation::Update, tidy, json!({}));
+    assert!(refused.unwrap_err().to_string().contains("too many"));
+    assert!(log_in(&mut trial, &id, &secret_id).is_ok());
+}
+
+#[test]
 fn secret_ids_hang_on_leases_that_can_be_revoked() {
     let mut trial = with_role(json!({}));
     let id = role_id(&mut trial, "ci");
