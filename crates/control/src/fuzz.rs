@@ -27,7 +27,7 @@ use crate::core::redirect::is_registered;
 use crate::core::request::Operation;
 use crate::core::tables;
 use crate::core::trial::{As, Trial};
-use crate::run::http;
+use crate::run::http::reading;
 
 /// Each target's name and what it does with bytes.
 #[expect(clippy::type_complexity, reason = "a name and what it does")]
@@ -202,7 +202,7 @@ fn request_path(bytes: &[u8]) {
     if let Ok(decoded) = percent_decode(text) {
         assert!(decoded.len() <= text.len());
     }
-    if let Ok(fields) = http::query(text) {
+    if let Ok(fields) = reading::query(text) {
         assert!(fields.len() <= text.len());
     }
 }
@@ -214,7 +214,7 @@ fn slash(below: &str) -> &'static str {
 
 /// The body of a request, and each of its fields read in each way.
 fn fields(bytes: &[u8]) {
-    let Ok(data) = http::read_fields(bytes) else {
+    let Ok(data) = reading::read_fields(bytes) else {
         return;
     };
     let fields = Fields(&data);
@@ -440,7 +440,7 @@ fn request(bytes: &[u8]) {
             Some('l') => Operation::List,
             _ => Operation::Update,
         };
-        let (Ok(path), Ok(data)) = (ApiPath::decode(path), http::read_fields(body.as_bytes()))
+        let (Ok(path), Ok(data)) = (ApiPath::decode(path), reading::read_fields(body.as_bytes()))
         else {
             continue;
         };

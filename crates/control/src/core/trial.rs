@@ -187,7 +187,7 @@ impl Trial {
                     results.push(WorkResult((self.outside)(work)));
                 }
                 Outcome::Needs(Work::RsaKey { bits }) => {
-                    let key = crate::run::plane::rsa_key(bits).unwrap();
+                    let key = crate::run::plane::work::rsa_key(bits).unwrap();
                     results.push(WorkResult(key));
                 }
             }

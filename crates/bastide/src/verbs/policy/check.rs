@@ -160,22 +160,7 @@ pub(super) async fn run(
                 for (name, line) in &places {
                     let _ = write!(text, "\n  {name}:{line}  path \"{pattern}\"");
                 }
-                let _ = write!(text, "\n  which gives {}", gives.names().join(", "));
-                let is_given = wanted(false).iter().any(|it| gives.names().contains(it));
-                if !allowed && is_given {
-                    text.push_str(
-                        ", but not with these fields, or not without others: see its parameters",
-                    );
-                } else if !allowed {
-                    let _ = write!(text, "; needed is {}", wanted(false).join(" or "));
-                } else if !wanted(false).is_empty() {
-                    let _ = write!(
-                        text,
-                        "; only to {}, not to {}",
-                        wanted(true).join(" or "),
-                        wanted(false).join(" or ")
-                    );
-                }
+                text.push_str(&because(*gives, &wanted(true), &wanted(false)));
             }
         }
         text
@@ -185,6 +170,25 @@ pub(super) async fn run(
     } else {
         Exit::Refused.into()
     })
+}
+
+/// Says why what is given allows the one and not the other.
+fn because(gives: Capabilities, allowed: &[&str], denied: &[&str]) -> String {
+    let mut text = format!("\n  which gives {}", gives.names().join(", "));
+    let is_given = denied.iter().any(|it| gives.names().contains(it));
+    if allowed.is_empty() && is_given {
+        text.push_str(", but not with these fields, or not without others: see its parameters");
+    } else if allowed.is_empty() {
+        let _ = write!(text, "; needed is {}", denied.join(" or "));
+    } else if !denied.is_empty() {
+        let _ = write!(
+            text,
+            "; only to {}, not to {}",
+            allowed.join(" or "),
+            denied.join(" or ")
+        );
+    }
+    text
 }
 
 fn told(format: &Format, json: &Value, text: impl FnOnce() -> String) {

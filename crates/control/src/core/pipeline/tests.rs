@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::core::audit::{Hasher, Recorder};
 use crate::core::request::Operation::{Create, Delete, List, Read, Update};
+use crate::core::tables;
 use crate::core::trial::{As, Trial, text};
 
 #[test]

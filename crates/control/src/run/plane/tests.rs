@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bastide_api::ClusterId;
 use bastide_store::{DevSeal, RedbStore};
 use serde_json::json;
