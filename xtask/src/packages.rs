@@ -113,11 +113,6 @@ pub const TESTS: &[Need] = &[
         &["python3-jwt"],
         "signs tokens that logins are tried with",
     ),
-    need(
-        "npm",
-        &["nodejs", "npm"],
-        "fetches and runs the OpenID provider that logins are judged by",
-    ),
 ];
 
 /// What the bench needs besides.

@@ -2,30 +2,26 @@
 //! with hvac's calls for it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bastide_api::Secret;
 use bastide_control::run::dev;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::python::{HVAC, Python};
+use crate::python::{HVAC, NODE, Python};
 use crate::skipped;
 
 const PACKAGE: &str = "oidc-provider@9.13.3";
 
 /// Returns a folder in which Node finds the provider; later runs find it again.
-fn provider() -> Option<PathBuf> {
+fn provider(programs: &Path) -> Option<PathBuf> {
     let folder = std::env::temp_dir().join("bastide-test-oidc-provider-9.13.3");
     let package = folder.join("node_modules/oidc-provider/package.json");
-    let node = Command::new("node").arg("--version").output();
-    if !node.is_ok_and(|node| node.status.success()) {
-        skipped("node");
-        return None;
-    }
     if !package.exists() {
         let npm = ["install", "--no-audit", "--no-fund", PACKAGE, "--prefix"];
-        let _ = Command::new("npm").args(npm).arg(&folder).output();
+        let mut npm_install = Command::new(programs.join("npm"));
+        let _ = npm_install.args(npm).arg(&folder).output();
     }
     if !package.exists() {
         skipped("the npm package oidc-provider");
@@ -36,15 +32,17 @@ fn provider() -> Option<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_log_in_at_a_provider_that_others_wrote() {
-    let Some(folder) = tokio::task::spawn_blocking(provider).await.unwrap() else {
+    let Some(python) = Python::with(&[HVAC, NODE]).await else {
         return;
     };
-    let Some(python) = Python::with(&[HVAC]).await else {
+    let programs = python.programs().to_owned();
+    let found = tokio::task::spawn_blocking(move || provider(&programs)).await;
+    let Some(folder) = found.unwrap() else {
         return;
     };
     let script = folder.join("provider.mjs");
     std::fs::write(&script, include_str!("oidc.mjs")).unwrap();
-    let mut provider = tokio::process::Command::new("node")
+    let mut provider = tokio::process::Command::new(python.programs().join("node"))
         .arg(&script)
         .current_dir(&folder)
         .stdout(Stdio::piped())

