@@ -11,7 +11,10 @@ pub enum Need {
     /// That its record is with the device; it may be made durable a moment later: it was granted,
     /// changed nothing and gave nothing away that lasts.
     Glance,
-    /// That it is recorded for good: it changes nothing, but was refused, or made something.
+    /// That its record is durable: it was granted and changed nothing, but made something that lasts.
+    Made,
+    /// That it is recorded for good, and the time with it: it changes nothing, but was refused, perhaps
+    /// because something had ended, and what has ended stays so though the clock is set back.
     Record,
     /// It goes on though the disk is full: it keeps alive what is there, ends it, or makes room.
     Vital,
@@ -91,6 +94,7 @@ pub fn need_of(
         }
     };
     match (writes, adds) {
+        (false, _) if is_granted => Need::Made,
         (false, _) => Need::Record,
         (true, false) => Need::Vital,
         (true, true) => Need::Room,

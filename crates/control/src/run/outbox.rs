@@ -298,7 +298,7 @@ impl Outbox {
         };
         match need {
             Need::Vital => below(1),
-            Need::Glance | Need::Record | Need::Room => {
+            Need::Glance | Need::Made | Need::Record | Need::Room => {
                 let is_taken = match &self.sink {
                     None => store_has_room,
                     Some(Sink::Discard) => true,

@@ -68,7 +68,7 @@ impl Job {
     fn is_record(&self) -> bool {
         match self {
             Self::Write { batch, need, .. } => {
-                is_glance(batch, *need) || is_empty(batch) && *need == Need::Record
+                is_glance(batch, *need) || is_empty(batch) && *need == Need::Made
             }
             Self::Tick | Self::Sync | Self::Reopen | Self::Stop => false,
         }
@@ -313,7 +313,7 @@ impl Writer {
             };
             match self.desk.note(&records, need, has_room) {
                 Noted::Recorded { .. } => {
-                    is_durable_asked |= need == Need::Record;
+                    is_durable_asked |= need == Need::Made;
                     answers.push((done, Ok(revision)));
                 }
                 Noted::AtRisk => {

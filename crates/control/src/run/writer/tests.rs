@@ -172,7 +172,7 @@ impl Rig {
             audit: Some(records(asked)),
             need: match (asked.is_glance, asked.keys.is_empty()) {
                 (true, _) => Need::Glance,
-                (false, true) => Need::Record,
+                (false, true) => Need::Made,
                 (false, false) => Need::Room,
             },
             done,
