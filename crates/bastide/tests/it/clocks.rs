@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -155,16 +154,6 @@ fn a_node_that_starts_again_with_its_clock_set_back_is_heard_by_its_peers() {
     site.down();
 }
 
-/// The same command, ended after a minute.
-fn bounded(command: &Command) -> Command {
-    let mut bounded = Command::new("timeout");
-    bounded.arg("60").arg(command.get_program());
-    bounded.args(command.get_args());
-    let set = command.get_envs();
-    bounded.envs(set.filter_map(|(name, value)| Some((name, value?))));
-    bounded
-}
-
 #[test]
 fn a_controllers_clock_that_jumps_by_a_year_and_back_ends_nothing_and_wakes_nothing() {
     if !can_set_clocks() || !can_run(&["ping"]) {
@@ -213,7 +202,7 @@ fn a_controllers_clock_that_jumps_by_a_year_and_back_ends_nothing_and_wakes_noth
     let is_refused = |site: &Site| {
         let join = ["join", "-", "--foreground", "--site", "delos"];
         // One that is let in stays, and would keep the test waiting for ever.
-        let output = site.output("delos", bounded(&clock.bastide(&join)), &short_lived);
+        let output = site.output("delos", clock.bounded(&join), &short_lived);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             !output.status.success() && said.contains("the ticket ended at"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bastide_linux::spawn::Command;
 
-use crate::site::{ATLAS, Folder, Site, Started, bastide, skip, until};
+use crate::site::{ATLAS, BASTIDE, Folder, Site, Started, bastide, skip, until};
 
 /// An hour in milliseconds.
 pub const HOUR_MS: i64 = 3_600_000;
@@ -60,6 +60,14 @@ impl TestClock {
     /// A command of the program, by this clock.
     pub fn bastide(&self, words: &[&str]) -> Command {
         let mut command = bastide(words);
+        command.env(Self::VARIABLE, &self.path);
+        command
+    }
+
+    /// A command of the program, by this clock, ended after a minute.
+    pub fn bounded(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["60", BASTIDE].iter().chain(words).copied());
         command.env(Self::VARIABLE, &self.path);
         command
     }
