@@ -115,10 +115,20 @@ impl<'s> Draft<'s> {
         let Some(text) = self.get(key)? else {
             return Ok(None);
         };
-        let parsed = serde_json::from_slice(text.expose());
-        parsed
-            .map(Some)
-            .map_err(|error| Refusal::corrupt("value", error))
+        parsed(text.expose()).map(Some)
+    }
+
+    /// Returns a key's value, parsed, as whoever asked before had it: for what is no secret by itself
+    /// and is read at every request.
+    pub fn load_shared<T>(&mut self, key: &Key) -> Result<Option<Arc<T>>, Refusal>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        if self.writes.contains_key(key) {
+            return Ok(self.load(key)?.map(Arc::new));
+        }
+        self.reads.insert(KeyRange::one(key));
+        self.source.parsed(key, parsed)
     }
 
     /// Writes a value.
@@ -312,7 +322,14 @@ impl Drop for Draft<'_> {
     }
 }
 
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(text).map_err(|error| Refusal::corrupt("value", error))
+}
+
 /// A key of a table made of parts that follow each other.
 pub fn key(table: Table, parts: &[&[u8]]) -> Key {
     Key::new(table, parts.concat())
 }
+
+#[cfg(test)]
+mod tests;

@@ -332,6 +332,15 @@ impl<'c, 's> Context<'c, 's> {
         self.draft.load(&key)
     }
 
+    /// As [`Draft::load_shared`], of this mount.
+    pub fn load_shared<T>(&mut self, at: &str) -> Result<Option<Arc<T>>, Refusal>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let key = self.key(at);
+        self.draft.load_shared(&key)
+    }
+
     /// Writes a value of this mount as JSON.
     pub fn save<T: Serialize>(&mut self, at: &str, value: &T) -> Result<(), Refusal> {
         let key = self.key(at);

@@ -353,7 +353,7 @@ impl Course {
                     _ => return Ok(Err(Refusal::Unauthenticated)),
                 }
             }
-            self.caller = Caller::Token(Arc::new(token));
+            self.caller = Caller::Token(token);
             return Ok(Ok(()));
         }
         if let Some(identity) = request.peer.identity {

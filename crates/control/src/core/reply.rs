@@ -1,6 +1,7 @@
 //! What an engine answers.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bastide_api::{Revision, UnixTime};
@@ -233,9 +234,14 @@ impl From<Reply> for Answer {
     }
 }
 
+/// Length of a time as Vault prints it, until the year 10,000.
+const TIMESTAMP_BYTES: usize = 30;
+
 /// A time as Vault prints it: RFC 3339 with nanoseconds.
 pub fn timestamp(at: UnixTime) -> String {
-    let text = at.to_string();
-    let millis = text.strip_suffix('Z').unwrap_or(&text);
-    format!("{millis}000000Z")
+    let mut text = String::with_capacity(TIMESTAMP_BYTES);
+    write!(text, "{at}").expect("a text takes what is written to it");
+    text.truncate(text.len() - 1);
+    text.push_str("000000Z");
+    text
 }

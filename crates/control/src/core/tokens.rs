@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{Secret, UnixTime};
@@ -334,22 +335,22 @@ pub fn save(draft: &mut Draft<'_>, token: &Token) -> Result<(), Refusal> {
 }
 
 /// Returns a token that is good now: there, not past its end, and so are all its ancestors.
-pub fn find(draft: &mut Draft<'_>, id: &TokenId) -> Result<Option<Token>, Refusal> {
-    match draft.load::<Token>(&at(id))? {
+pub fn find(draft: &mut Draft<'_>, id: &TokenId) -> Result<Option<Arc<Token>>, Refusal> {
+    match draft.load_shared::<Token>(&at(id))? {
         Some(token) => good(draft, token),
         None => Ok(None),
     }
 }
 
 /// Returns the token if it is not past its end, and all its ancestors are good.
-fn good(draft: &mut Draft<'_>, token: Token) -> Result<Option<Token>, Refusal> {
+fn good(draft: &mut Draft<'_>, token: Arc<Token>) -> Result<Option<Arc<Token>>, Refusal> {
     let now = draft.now();
     let lives = |token: &Token| token.expires.is_none_or(|end| now < end);
     if !lives(&token) {
         return Ok(None);
     }
     for ancestor in &token.ancestors {
-        let ancestor = draft.load::<Token>(&at(ancestor))?;
+        let ancestor = draft.load_shared::<Token>(&at(ancestor))?;
         if !ancestor.is_some_and(|token| lives(&token)) {
             return Ok(None);
         }
@@ -358,10 +359,13 @@ fn good(draft: &mut Draft<'_>, token: Token) -> Result<Option<Token>, Refusal> {
 }
 
 /// Returns the good token whose text this is.
-pub fn by_text(draft: &mut Draft<'_>, text: &Secret<String>) -> Result<Option<Token>, Refusal> {
+pub fn by_text(
+    draft: &mut Draft<'_>,
+    text: &Secret<String>,
+) -> Result<Option<Arc<Token>>, Refusal> {
     if text.expose().starts_with(batch::PREFIX) {
         return match batch::open(draft.source().barrier(), text) {
-            Some(token) => good(draft, token),
+            Some(token) => good(draft, Arc::new(token)),
             None => Ok(None),
         };
     }
@@ -373,7 +377,7 @@ pub fn by_text(draft: &mut Draft<'_>, text: &Secret<String>) -> Result<Option<To
 }
 
 /// Returns the good token with this accessor.
-pub fn by_accessor(draft: &mut Draft<'_>, accessor: &str) -> Result<Option<Token>, Refusal> {
+pub fn by_accessor(draft: &mut Draft<'_>, accessor: &str) -> Result<Option<Arc<Token>>, Refusal> {
     if accessor.is_empty() || TOKEN_BYTES_MAX < accessor.len() {
         return Ok(None);
     }

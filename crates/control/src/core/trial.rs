@@ -1,5 +1,6 @@
 //! A control plane in a test: no disk, no wire, time and randomness given by the test.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::core::tend;
 pub(crate) struct Trial {
     store: RedbStore,
     barrier: Arc<Unsealed>,
+    newest: RefCell<Option<Arc<OpenSnapshot>>>,
     registry: Registry,
     pub server: ServerInfo,
     facts: Facts,
@@ -60,6 +62,7 @@ impl Trial {
         Self {
             store,
             barrier,
+            newest: RefCell::new(None),
             registry: Registry::built_in(),
             server: ServerInfo {
                 version: "1.21.4".to_owned(),
@@ -109,8 +112,18 @@ impl Trial {
         Secret::new(seed)
     }
 
-    pub fn snapshot(&self) -> OpenSnapshot {
-        OpenSnapshot::new(self.store.snapshot().unwrap(), Arc::clone(&self.barrier))
+    /// Returns the snapshot of now: requests between two commits share one, as in a server.
+    pub fn snapshot(&self) -> Arc<OpenSnapshot> {
+        let mut newest = self.newest.borrow_mut();
+        if let Some(known) = newest.as_ref()
+            && known.revision() == self.store.revision()
+        {
+            return Arc::clone(known);
+        }
+        let snapshot = self.store.snapshot().unwrap();
+        let snapshot = Arc::new(OpenSnapshot::new(snapshot, Arc::clone(&self.barrier)));
+        *newest = Some(Arc::clone(&snapshot));
+        snapshot
     }
 
     fn world(&self) -> World<'_> {

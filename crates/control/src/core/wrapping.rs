@@ -8,6 +8,7 @@
 //! wrapping token's id 32 -> when, for how long and where it was wrapped; the sealed answer
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::{Secret, UnixTime};
@@ -149,10 +150,10 @@ fn put_aside(
     })
 }
 
-fn find(draft: &mut Draft<'_>, text: &Secret<String>) -> Result<(Token, Wrapped), Refusal> {
+fn find(draft: &mut Draft<'_>, text: &Secret<String>) -> Result<(Arc<Token>, Wrapped), Refusal> {
     let invalid = || Refusal::invalid(NOT_VALID);
     let token = tokens::by_text(draft, text)?
-        .filter(is_wrapping)
+        .filter(|token| is_wrapping(token))
         .ok_or_else(invalid)?;
     let wrapped: Wrapped = draft.load(&at(&token.id))?.ok_or_else(invalid)?;
     if wrapped.format != 1 {

@@ -1,3 +1,4 @@
+use aws_lc_rs::hmac;
 use bastide_api::UnixTime;
 
 use super::unsealed::derive_to;
@@ -430,4 +431,74 @@ fn power_lost_in_a_rotation_leaves_the_old_epoch_or_the_new_one() {
         }
     }
     assert!(0 < before && 0 < after, "{before} before, {after} after");
+}
+
+#[test]
+fn a_kept_digest_key_is_the_one_that_is_derived() {
+    let barrier = unsealed();
+    for purpose in ["token", "audit"] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, barrier.secret_for(purpose).expose());
+        let tag = hmac::sign(&key, b"hvs.x");
+        assert_eq!(barrier.digest(purpose, b"hvs.x"), tag.as_ref(), "{purpose}");
+    }
+}
+
+#[test]
+fn a_snapshot_parses_a_value_once_for_each_type_and_a_later_one_parses_anew() {
+    let store = RedbStore::in_memory().unwrap();
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let barrier = Barrier::initialise(&store, &DevSeal::new(), cluster).unwrap();
+    let (key, long) = (Key::new(Table(2), "a"), Key::new(Table(2), "long"));
+    let put = |key: &Key, value: &[u8]| {
+        let sealed = barrier.seal(key, value);
+        commit(&store, vec![Op::Put(key.clone(), sealed)]).unwrap();
+    };
+    let open = || OpenSnapshot::new(store.snapshot().unwrap(), Arc::clone(&barrier));
+    put(&key, b"old");
+    put(&long, &[b'x'; 5000]);
+    let parses = std::cell::Cell::new(0);
+    let bytes = |plain: &[u8]| {
+        parses.set(parses.get() + 1);
+        Ok::<_, BarrierError>(plain.to_vec())
+    };
+    let before = open();
+    let first = before.parsed(&key, bytes).unwrap().unwrap();
+    let again = before.parsed(&key, bytes).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first, &again));
+    assert_eq!((parses.get(), &first[..]), (1, &b"old"[..]));
+    let length = |plain: &[u8]| Ok::<_, BarrierError>(plain.len());
+    assert_eq!(*before.parsed(&key, length).unwrap().unwrap(), 3);
+    let nothing = Key::new(Table(2), "b");
+    assert!(before.parsed(&nothing, bytes).unwrap().is_none());
+    put(&key, b"new");
+    assert_eq!(**before.parsed(&key, bytes).unwrap().unwrap(), *b"old");
+    assert_eq!(**open().parsed(&key, bytes).unwrap().unwrap(), *b"new");
+    let kept = parses.get();
+    for _ in 0..2 {
+        before.parsed(&long, bytes).unwrap().unwrap();
+    }
+    assert_eq!(parses.get(), kept + 2, "a long value is not kept");
+    let wrong = |_: &[u8]| Err::<u8, _>(BarrierError::Full);
+    assert!(before.parsed(&key, wrong).is_err(), "what fails is told");
+}
+
+#[test]
+fn what_a_snapshot_keeps_is_bounded() {
+    let store = RedbStore::in_memory().unwrap();
+    let cluster = ClusterId::from_bytes([1; 16]);
+    let barrier = Barrier::initialise(&store, &DevSeal::new(), cluster).unwrap();
+    let keys: Vec<_> = (0..3000)
+        .map(|at: u32| Key::new(Table(2), at.to_string()))
+        .collect();
+    let puts = keys
+        .iter()
+        .map(|key| Op::Put(key.clone(), barrier.seal(key, b"x")));
+    commit(&store, puts.collect()).unwrap();
+    let open = OpenSnapshot::new(store.snapshot().unwrap(), barrier);
+    for key in &keys {
+        let parsed = open.parsed(key, |plain| Ok::<_, BarrierError>(plain.to_vec()));
+        assert_eq!(**parsed.unwrap().unwrap(), *b"x");
+        assert!(open.kept() <= 1024);
+    }
+    assert!(1 < open.kept());
 }

@@ -13,6 +13,9 @@ use crate::map::{Batch, Key, Op};
 
 const SUITE: u8 = 1;
 const HEADER_BYTES: usize = 5;
+/// The purpose of digests whose key is kept: to derive it takes longer than to use it, and each request
+/// does.
+const EACH_REQUEST: &str = "token";
 
 /// What is told of the epoch that values are sealed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Unsealed {
     pub(super) root: Box<Zeroizing<[u8; 32]>>,
     pub(super) ring: Ring,
     index: Secret<[u8; 32]>,
+    /// The key for [`EACH_REQUEST`].
+    each_request: hmac::Key,
     /// How many values the epoch had sealed when the barrier was opened.
     pub(super) began: AtomicU64,
     /// How many are noted in the store.
@@ -52,11 +57,13 @@ impl Unsealed {
         // In place: a key that is moved leaves a copy where it was.
         let mut kept = Box::new(Zeroizing::new([0; 32]));
         kept.copy_from_slice(root);
+        let index = Secret::new(keyring.index);
         Self {
             cluster,
             root: kept,
             ring: keyring.ring(sealed),
-            index: Secret::new(keyring.index),
+            each_request: key_for(&index, EACH_REQUEST),
+            index,
             began: AtomicU64::new(sealed),
             bound: AtomicU64::new(sealed),
             turning: Mutex::new(()),
@@ -86,18 +93,17 @@ impl Unsealed {
     /// Returns HMAC-SHA256 of `text` under a key of this store and of `purpose`; the same for the
     /// store's whole life. Under it stand tokens and whatever else must be found but not read.
     pub fn digest(&self, purpose: &str, text: &[u8]) -> [u8; 32] {
-        let key = self.secret_for(purpose);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-        let tag = hmac::sign(&key, text);
+        let tag = if purpose == EACH_REQUEST {
+            hmac::sign(&self.each_request, text)
+        } else {
+            hmac::sign(&key_for(&self.index, purpose), text)
+        };
         tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
     }
 
     /// Returns the key of this store for `purpose`.
     pub fn secret_for(&self, purpose: &str) -> Secret<[u8; 32]> {
-        derive(
-            self.index.expose(),
-            &[b"bastide index ", purpose.as_bytes()],
-        )
+        secret_for(&self.index, purpose)
     }
 
     fn associated(&self, epoch: u32, key: &Key) -> Vec<u8> {
@@ -147,6 +153,14 @@ impl Unsealed {
         }
         batch
     }
+}
+
+fn secret_for(index: &Secret<[u8; 32]>, purpose: &str) -> Secret<[u8; 32]> {
+    derive(index.expose(), &[b"bastide index ", purpose.as_bytes()])
+}
+
+fn key_for(index: &Secret<[u8; 32]>, purpose: &str) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret_for(index, purpose).expose())
 }
 
 fn derive(key: &[u8; 32], info: &[&[u8]]) -> Secret<[u8; 32]> {

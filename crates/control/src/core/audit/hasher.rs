@@ -30,10 +30,12 @@ impl Hasher {
     pub(super) fn hash_into(&self, text: &str, out: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let tag = hmac::sign(&self.0, text.as_bytes());
-        out.extend_from_slice(LABEL);
-        for byte in tag.as_ref() {
-            out.push(DIGITS[usize::from(byte >> 4)]);
-            out.push(DIGITS[usize::from(byte & 15)]);
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(tag.as_ref()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
+        out.extend_from_slice(LABEL);
+        out.extend_from_slice(&digits);
     }
 }

@@ -15,6 +15,15 @@ use crate::core::request::{Operation, Request};
 /// Bytes that the two lines of a usual request take.
 const LINES_BYTES: usize = 2048;
 
+/// Bytes of a keyed hash in a line.
+const HASHED_BYTES: usize = 80;
+
+/// A token and its accessor as lines show them: several fields do, and they are hashed once.
+struct Bearer {
+    token: Option<Vec<u8>>,
+    accessor: Option<Vec<u8>>,
+}
+
 /// The records of a request and of its answer, each without its last brace: number and chain are
 /// still missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,13 +82,15 @@ impl Recorder {
         now: UnixTime,
     ) -> Lines {
         let mut text = Vec::with_capacity(LINES_BYTES);
+        let who = self.bearer(about, request);
+        let time = timestamp(now);
         text.extend_from_slice(b"{\"time\":\"");
-        text.extend_from_slice(timestamp(now).as_bytes());
+        text.extend_from_slice(time.as_bytes());
         text.extend_from_slice(b"\",\"type\":\"request\",\"auth\":");
         let shared_at = text.len();
-        self.auth(about, request, &mut text);
+        Self::auth(about, &who, &mut text);
         text.extend_from_slice(b",\"request\":");
-        self.request(about, request, &mut text);
+        self.request(about, request, &who, &mut text);
         if let Some(error) = about.error {
             text.extend_from_slice(b",\"error\":");
             string(error, &mut text);
@@ -87,7 +98,7 @@ impl Recorder {
         let middle = text.len();
         // Both lines say the same of who asked what; its hashes are made once.
         text.extend_from_slice(b"{\"time\":\"");
-        text.extend_from_slice(timestamp(now).as_bytes());
+        text.extend_from_slice(time.as_bytes());
         text.extend_from_slice(b"\",\"type\":\"response\",\"auth\":");
         text.extend_from_within(shared_at..middle);
         if let Some(answer) = answer {
@@ -97,7 +108,38 @@ impl Recorder {
         Lines { text, middle }
     }
 
-    fn auth(&self, about: &Audited, request: &Request, out: &mut Vec<u8>) {
+    /// Hashes what two fields of a line say of the token.
+    fn bearer(&self, about: &Audited, request: &Request) -> Bearer {
+        let token = request.token.as_ref().map(|text| {
+            let mut out = Vec::with_capacity(HASHED_BYTES);
+            self.hashed(text.expose(), &mut out);
+            out
+        });
+        // Batch tokens have none.
+        let accessor = about
+            .caller
+            .token()
+            .filter(|token| !token.accessor.is_empty())
+            .map(|token| {
+                let mut out = Vec::with_capacity(HASHED_BYTES);
+                if self.hides_accessors {
+                    self.hashed(&token.accessor, &mut out);
+                } else {
+                    string(&token.accessor, &mut out);
+                }
+                out
+            });
+        Bearer { token, accessor }
+    }
+
+    /// Writes the keyed hash of a text.
+    fn hashed(&self, text: &str, out: &mut Vec<u8>) {
+        out.push(b'"');
+        self.hasher.hash_into(text, out);
+        out.push(b'"');
+    }
+
+    fn auth(about: &Audited, who: &Bearer, out: &mut Vec<u8>) {
         let mut fields = Object::begin(out);
         match &about.caller {
             Caller::Nobody => {}
@@ -110,10 +152,8 @@ impl Recorder {
                 fields.text("token_type", "certificate");
             }
             Caller::Token(token) => {
-                if let Some(text) = &request.token {
-                    fields.hashed("client_token", text.expose(), &self.hasher);
-                }
-                self.accessor(&mut fields, "accessor", &token.accessor);
+                fields.raw_if("client_token", who.token.as_deref());
+                fields.raw_if("accessor", who.accessor.as_deref());
                 fields.text("display_name", &token.display_name);
                 fields.texts("policies", &token.policies);
                 fields.texts("token_policies", &token.policies);
@@ -129,19 +169,7 @@ impl Recorder {
         fields.end();
     }
 
-    fn accessor(&self, fields: &mut Object<'_>, name: &str, accessor: &str) {
-        // Batch tokens have none.
-        if accessor.is_empty() {
-            return;
-        }
-        if self.hides_accessors {
-            fields.hashed(name, accessor, &self.hasher);
-        } else {
-            fields.text(name, accessor);
-        }
-    }
-
-    fn request(&self, about: &Audited, request: &Request, out: &mut Vec<u8>) {
+    fn request(&self, about: &Audited, request: &Request, who: &Bearer, out: &mut Vec<u8>) {
         let mut fields = Object::begin(out);
         fields.text("id", &request.id);
         fields.text("operation", about.operation.as_str());
@@ -154,12 +182,8 @@ impl Recorder {
                 if mount.is_auth() { "auth" } else { "secret" },
             );
         }
-        if let Some(token) = &request.token {
-            fields.hashed("client_token", token.expose(), &self.hasher);
-        }
-        if let Caller::Token(token) = &about.caller {
-            self.accessor(&mut fields, "client_token_accessor", &token.accessor);
-        }
+        fields.raw_if("client_token", who.token.as_deref());
+        fields.raw_if("client_token_accessor", who.accessor.as_deref());
         fields.raw("namespace", b"{\"id\":\"root\"}");
         fields.text("path", request.path.as_str());
         if let Some(address) = request.peer.address {
@@ -201,11 +225,7 @@ impl Recorder {
                 let value = String::from_utf8_lossy(value.as_bytes());
                 match shown {
                     Shown::Clear => string(cut(&value), out),
-                    Shown::Hashed => {
-                        out.push(b'"');
-                        self.hasher.hash_into(&value, out);
-                        out.push(b'"');
-                    }
+                    Shown::Hashed => self.hashed(&value, out),
                 }
             }
             out.push(b']');
@@ -279,11 +299,7 @@ impl Recorder {
     /// Writes a value with every text in it hashed; names, numbers and truth stay.
     fn leaves(&self, value: &Value, out: &mut Vec<u8>) {
         match value {
-            Value::String(text) => {
-                out.push(b'"');
-                self.hasher.hash_into(text, out);
-                out.push(b'"');
-            }
+            Value::String(text) => self.hashed(text, out),
             Value::Array(values) => {
                 out.push(b'[');
                 for (at, value) in values.iter().enumerate() {
@@ -379,13 +395,6 @@ impl<'o> Object<'o> {
         out.push(b']');
     }
 
-    fn hashed(&mut self, name: &str, text: &str, hasher: &Hasher) {
-        let out = self.name(name);
-        out.push(b'"');
-        hasher.hash_into(text, out);
-        out.push(b'"');
-    }
-
     fn plain(&mut self, name: &str, value: &impl serde::Serialize) {
         plain(value, self.name(name));
     }
@@ -393,6 +402,12 @@ impl<'o> Object<'o> {
     fn raw(&mut self, name: &str, json: &[u8]) {
         let out = self.name(name);
         out.extend_from_slice(json);
+    }
+
+    fn raw_if(&mut self, name: &str, json: Option<&[u8]>) {
+        if let Some(json) = json {
+            self.raw(name, json);
+        }
     }
 
     fn end(self) {

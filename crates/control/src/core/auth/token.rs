@@ -1,5 +1,6 @@
 //! The auth method `token`: tokens make, show, renew and revoke tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::Secret;
@@ -137,9 +138,9 @@ impl Engine for TokenAuth {
     }
 }
 
-fn own(ctx: &Context<'_, '_>) -> Result<Token, Refusal> {
+fn own(ctx: &Context<'_, '_>) -> Result<Arc<Token>, Refusal> {
     match ctx.caller {
-        Caller::Token(token) => Ok(Token::clone(token)),
+        Caller::Token(token) => Ok(Arc::clone(token)),
         Caller::Nobody | Caller::Machine(_) | Caller::Program => {
             Err(Refusal::Forbidden("no token was given".to_owned()))
         }
@@ -150,12 +151,12 @@ fn own_text<'c>(ctx: &Context<'c, '_>) -> &'c str {
     ctx.bearer.map_or("", |text| text.expose())
 }
 
-fn named(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<Token>, Refusal> {
+fn named(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Option<Arc<Token>>, Refusal> {
     let text = Secret::new(call.fields().required("token")?);
     tokens::by_text(ctx.draft, &text)
 }
 
-fn of_accessor(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Token, Refusal> {
+fn of_accessor(ctx: &mut Context<'_, '_>, call: &Call<'_>) -> Result<Arc<Token>, Refusal> {
     let accessor = call.fields().required("accessor")?;
     let token = tokens::by_accessor(ctx.draft, &accessor)?;
     token.ok_or_else(|| Refusal::invalid("invalid accessor"))
@@ -219,9 +220,10 @@ fn shown(ctx: &Context<'_, '_>, token: &Token, id: Value) -> Map<String, Value> 
 fn renew(
     ctx: &mut Context<'_, '_>,
     call: &Call<'_>,
-    mut token: Token,
+    token: Arc<Token>,
     text: &str,
 ) -> Result<Answer, Refusal> {
+    let mut token = Arc::unwrap_or_clone(token);
     let asked = call.fields().duration("increment")?;
     let default = renewal::judge(ctx, &mut token)?;
     let (token, cut) = tokens::renew(ctx.draft, token, asked, default)?;

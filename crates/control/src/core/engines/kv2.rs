@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastide_api::UnixTime;
@@ -231,7 +232,7 @@ fn versions(call: &Call<'_>) -> Result<Vec<u64>, Refusal> {
 
 /// A version that was asked for: the key's metadata, the number, and the data while it lives.
 struct Found {
-    meta: Meta,
+    meta: Arc<Meta>,
     number: u64,
     data: Option<Value>,
 }
@@ -242,7 +243,7 @@ fn find(
     path: &str,
 ) -> Result<Option<Found>, Refusal> {
     let now = ctx.now();
-    let Some(meta) = meta(ctx, path)? else {
+    let Some(meta) = ctx.load_shared::<Meta>(&meta_at(path))? else {
         return Ok(None);
     };
     let number = match fields.count("version")?.unwrap_or(0) {
@@ -267,7 +268,7 @@ fn read(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answer
     let mut data = Map::new();
     let alive = found.data.is_some();
     data.insert("data".into(), found.data.unwrap_or(Value::Null));
-    data.insert("metadata".into(), json!(shown));
+    data.insert("metadata".into(), shown.map_or(Value::Null, Value::Object));
     Ok(if alive {
         Answer::data(data)
     } else {
@@ -325,7 +326,7 @@ fn patch(ctx: &mut Context<'_, '_>, call: &Call<'_>, path: &str) -> Result<Answe
         return Ok(Reply::AbsentData(shown.unwrap_or_default()).into());
     };
     merge(&mut data, &Value::Object(change));
-    append(ctx, path, &config, found.meta, data)
+    append(ctx, path, &config, known, data)
 }
 
 /// Merges a patch (RFC 7396): objects deeply, null deletes, all else replaces.
