@@ -1,4 +1,4 @@
-//! Memory that holds keys: not dumped, not read by others, not swapped out.
+//! A process's memory: what holds keys is not dumped, not read by others, not swapped out.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, capabilities, disable_transparent_huge_pages};
 
 /// Why the process could not be hardened.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,15 @@ pub fn harden() -> Result<Hardened, MemoryError> {
     Ok(Hardened {
         locked: may_lock_all() && lock_all(),
     })
+}
+
+/// Keeps the process on small pages: of many small values that come and go, a huge page (2 MiB) stays
+/// whole for the one that is left on it. For a daemon that is to be small; without effect where the kernel
+/// has no huge pages. Programs that it starts inherit it (prctl(2), `PR_SET_THP_DISABLE`).
+pub fn keep_small_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on: more memory is used");
+    }
 }
 
 /// Under a limit, locking all would succeed while little is used, and make allocations fail later.

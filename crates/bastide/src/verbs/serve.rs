@@ -280,6 +280,7 @@ fn make_folders(uid: u32, gid: u32) -> anyhow::Result<()> {
 /// Runs the server.
 pub async fn server(arguments: Server) -> anyhow::Result<()> {
     memory::harden().context("could not protect this process's memory")?;
+    memory::keep_small_pages();
     if arguments.dev {
         return dev(arguments).await;
     }

@@ -1,4 +1,5 @@
 use rustix::process::dumpable_behavior;
+use rustix::thread::transparent_huge_pages_are_disabled;
 
 use super::*;
 
@@ -24,4 +25,10 @@ fn a_hardened_process_is_not_dumped_and_locks_memory_only_if_that_cannot_harm_it
         !locked.trim_end().ends_with(" 0 kB"),
         "{locked}"
     );
+}
+
+#[test]
+fn a_process_that_keeps_small_pages_gets_no_huge_ones() {
+    keep_small_pages();
+    assert!(transparent_huge_pages_are_disabled().unwrap());
 }
