@@ -255,6 +255,57 @@ async fn an_error_never_repeats_what_was_sent() {
     dev.server.stop().await;
 }
 
+/// CVE-2020-25594: statuses told strangers apart what is mounted and what is not.
+#[tokio::test]
+async fn a_stranger_learns_by_no_answer_what_is_mounted() {
+    let dev = dev().await;
+    let kind = r#"{"type":"transit"}"#;
+    ask(dev.address, "POST /v1/sys/mounts/keys", ROOT, kind).await;
+    let kind = r#"{"type":"userpass"}"#;
+    ask(dev.address, "POST /v1/sys/auth/people", ROOT, kind).await;
+    let bad = "x-vault-token: hvs.nobody\r\n";
+    let merge = "content-type: application/merge-patch+json\r\n";
+    let wrapped = "x-vault-wrap-ttl: 60\r\n";
+    for (there, missing) in [
+        ("secret/data/x", "nowhere/data/x"),
+        ("secret", "nowhere"),
+        ("secret/", "nowhere/"),
+        ("keys/encrypt/x", "nope/encrypt/x"),
+        ("keys/no/such/path", "nope/no/such/path"),
+        ("auth/people/users/x", "auth/nobody/users/x"),
+        ("identity/entity", "identify/entity"),
+        ("cubbyhole/x", "rubbyhole/x"),
+        ("sys/mounts/keys", "sys/mounts/nope"),
+        (
+            "sys/internal/ui/mounts/keys/x",
+            "sys/internal/ui/mounts/nope/x",
+        ),
+        ("sys/auth/people/tune", "sys/auth/nobody/tune"),
+    ] {
+        for method in ["GET", "LIST", "POST", "PUT", "PATCH", "DELETE", "HEAD"] {
+            for (query, headers, body) in [
+                ("", "", ""),
+                ("", bad, "{}"),
+                ("", merge, r#"{"a":1}"#),
+                ("", wrapped, "{}"),
+                ("", "", "{"),
+                ("?list=true", "", ""),
+                ("?list=perhaps", bad, ""),
+                ("?help=1", "", ""),
+            ] {
+                let answer = async |path: &str| {
+                    let line = format!("{method} /v1/{path}{query}");
+                    let (status, _, body) = ask(dev.address, &line, headers, body).await;
+                    (status, body)
+                };
+                let (one, other) = (answer(there).await, answer(missing).await);
+                assert_eq!(one, other, "{method} {there}{query} {headers}");
+            }
+        }
+    }
+    dev.server.stop().await;
+}
+
 #[tokio::test]
 async fn many_writers_of_one_key_are_put_in_order() {
     let dev = dev().await;

@@ -484,6 +484,11 @@ pub(super) fn shown_to_caller(ctx: &mut Context<'_, '_>, path: &str) -> Result<A
         let [secret, auth] = lists;
         return Ok(Answer::json(json!({ "secret": secret, "auth": auth })));
     }
+    // Before it is looked for: strangers are told the same of what is there and what is not
+    // (CVE-2020-25594).
+    if matches!(ctx.caller, Caller::Nobody) {
+        return Err(Refusal::Denied);
+    }
     let refused = || {
         Refusal::Forbidden(format!(
             "preflight capability check returned 403, please ensure client's policies grant \
@@ -495,9 +500,6 @@ pub(super) fn shown_to_caller(ctx: &mut Context<'_, '_>, path: &str) -> Result<A
         .route(&path)
         .map(|(mount, _)| Arc::clone(mount))
         .ok_or_else(refused)?;
-    if matches!(ctx.caller, Caller::Nobody) {
-        return Err(Refusal::Denied);
-    }
     if !acl.touches(mount.path.as_str()) {
         return Err(refused());
     }
