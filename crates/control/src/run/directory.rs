@@ -26,7 +26,7 @@ use crate::core::auth::ldap::{
 };
 use crate::core::outside::{answered, failed};
 use crate::core::refusal::Refusal;
-use crate::run::trust::client_config;
+use crate::run::trust::{client_config, why_no_tls};
 
 /// Questions at a time, and how many may wait; beyond it logins are refused.
 const AT_ONCE: usize = 16;
@@ -155,7 +155,7 @@ impl Connection {
         let stream = TlsConnector::from(Arc::new(tls))
             .connect(name, self.wire)
             .await
-            .map_err(|error| format!("no TLS: {error}"))?;
+            .map_err(|error| why_no_tls(&error))?;
         Ok(Self {
             wire: Box::new(stream),
             ..self

@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::core::outside::{ANSWER_BYTES_MAX, Age, Ask, Fetch, answered, encoded, failed};
 use crate::core::refusal::Refusal;
-use crate::run::trust::client_config;
+use crate::run::trust::{client_config, why_no_tls};
 
 /// The name of this host's loopback.
 const LOCALHOST: &str = "localhost";
@@ -178,7 +178,7 @@ async fn get(fetch: &Fetch, clock: &Clock) -> Result<Bytes, String> {
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, socket)
         .await
-        .map_err(|error| format!("no TLS: {error}"))?;
+        .map_err(|error| why_no_tls(&error))?;
     ask(stream, &target, &fetch.ask).await
 }
 

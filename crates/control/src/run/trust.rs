@@ -23,6 +23,18 @@ pub(crate) mod fixture;
 /// Most certificates that are trusted at a time.
 const TRUSTED_MAX: usize = 512;
 
+/// Says why there is no TLS, without a name: strangers who try to log in are told it too, and learn
+/// nothing of the servers that are asked about them.
+pub fn why_no_tls(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "no TLS: the certificate is for another name".to_owned(),
+        _ => format!("no TLS: {error}"),
+    }
+}
+
 /// Makes the client's side of TLS to servers whose certificate chains to one of `ca_pem`, or is one of
 /// them; with an empty text, to one that this host trusts. `Err` says what is wrong with the text.
 pub fn client_config(

@@ -307,6 +307,15 @@ async fn what_could_be_read_or_changed_on_the_way_is_not_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_a_servers_certificate_names_no_server() {
+    // Whoever logs in is told why it failed: CVE-2021-3024.
+    let place = place("10.66.77.88", ok("{}")).await;
+    let why = got(&Fetcher::default(), fetch(&place, Age::Fresh)).await;
+    let why = why.unwrap_err();
+    assert_eq!(why, "no TLS: the certificate is for another name");
+}
+
 #[test]
 fn a_form_is_encoded_byte_by_byte() {
     assert_eq!(encoded("a b&c=d/é~"), "a%20b%26c%3Dd%2F%C3%A9~");
