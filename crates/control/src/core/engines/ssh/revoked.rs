@@ -3,6 +3,7 @@
 //! Certificates are not stored, so a number says nothing of how long it matters: what is revoked stays
 //! so until somebody takes it off the list, unless the certificate itself was given and has ended.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bastide_api::UnixTime;
 use bastide_pki::ssh::{KRL_BYTES_MAX, PublicKey, Revoked, read_certificate};
 use data_encoding::HEXLOWER;
@@ -17,6 +18,8 @@ use crate::core::reply::{Answer, Raw, Reply};
 const REVOKED_MAX: usize = 20_000;
 /// Longest key id that is revoked, in bytes.
 const KEY_ID_BYTES_MAX: usize = 512;
+/// Longest key id that its name in the list spells, in bytes.
+const KEY_ID_BYTES_SPELT: usize = 256;
 /// From how many on it is looked whether the list still fits: fewer do, however long their names.
 const LOOKED_AT: usize = 4_096;
 const PREFIX: &str = "revoked/";
@@ -55,6 +58,11 @@ impl What {
     fn id(&self) -> String {
         match self {
             Self::Serial(serial) => format!("serial-{serial:x}"),
+            // A longer one would make a path of more than a path may have, and could not be deleted.
+            Self::KeyId(id) if KEY_ID_BYTES_SPELT < id.len() => {
+                let hash = digest(&SHA256, id.as_bytes());
+                format!("id-sha256-{}", HEXLOWER.encode(hash.as_ref()))
+            }
             Self::KeyId(id) => format!("id-{}", HEXLOWER.encode(id.as_bytes())),
             Self::Key(hash) => format!("key-{}", HEXLOWER.encode(hash)),
         }

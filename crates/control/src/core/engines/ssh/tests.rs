@@ -1,4 +1,5 @@
 mod otp;
+mod revoked;
 
 use bastide_pki::ssh::{CertificateKind, PrivateKey, Signed, read_certificate};
 use serde_json::{Value, json};
