@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::core::pipeline::Shape;
 use crate::core::request::Operation::{Read, Update};
 use crate::core::trial::{As, Trial};
 
@@ -195,4 +196,29 @@ fn headers_are_recorded_as_an_operator_says_and_none_that_proves_who_asks() {
     let (token, _) = trial.token(As::Root, json!({ "policies": ["p"] }));
     let refused = trial.ask(As::Token(&token), Read, PATH, json!({}));
     assert!(matches!(refused, Err(Refusal::Denied)));
+}
+
+#[test]
+fn what_is_answered_as_bytes_stands_in_no_record() {
+    // CVE-2025-62705, CVE-2025-62513: bodies that were no JSON went into the log as they were.
+    let mut trial = Trial::new();
+    trial.write("sys/mounts/ssh", json!({ "type": "ssh" }));
+    trial.write("ssh/config/ca", json!({ "key_type": "ed25519" }));
+    let hasher = Hasher::new(trial.barrier(), "file/");
+    let recorder = Recorder::usual(hasher);
+    let request = Trial::request(As::Root, Read, "ssh/public_key", json!({}));
+    let decided = trial.decide(&request);
+    let Shape::Raw(raw) = &decided.response.outcome.as_ref().unwrap().shape else {
+        panic!("the key is a text of its own")
+    };
+    let line = String::from_utf8(raw.body.clone()).unwrap();
+    let key = line.split(' ').nth(1).unwrap();
+    let encoded = data_encoding::BASE64.encode(&raw.body);
+    for record in decided.records(&request, &recorder) {
+        let record = record.to_string();
+        assert!(
+            !record.contains(key.trim()) && !record.contains(&encoded),
+            "{record}"
+        );
+    }
 }

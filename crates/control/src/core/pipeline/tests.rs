@@ -191,6 +191,40 @@ fn a_login_never_makes_a_root_token() {
 }
 
 #[test]
+fn a_login_that_is_refused_at_its_end_leaves_no_token() {
+    // CVE-2026-46405: an error and a token came back together, and the token was good.
+    let mut trial = Trial::new();
+    trial.write("sys/auth/userpass", json!({ "type": "userpass" }));
+    let password = json!({ "password": "p" });
+    let elsewhere = json!({ "password": "p", "token_bound_cidrs": "192.0.2.0/24" });
+    trial.write("auth/userpass/users/far", elsewhere);
+    trial.write(
+        "auth/userpass/users/root",
+        json!({ "password": "p", "token_policies": " ROOT" }),
+    );
+    trial.write("auth/userpass/users/gone", password.clone());
+    let path = "auth/userpass/login/gone";
+    let auth = trial.ask(As::Nobody, Update, path, password.clone());
+    let entity = auth.unwrap().auth.unwrap()["entity_id"].clone();
+    let shut = format!("identity/entity/id/{}", entity.as_str().unwrap());
+    trial.write(&shut, json!({ "disabled": true }));
+    let rows = |trial: &mut Trial| {
+        [tables::TOKENS, tables::ACCESSORS, tables::LEASES].map(|table| trial.count(table))
+    };
+    let before = rows(&mut trial);
+    for name in ["far", "root", "gone"] {
+        let path = format!("auth/userpass/login/{name}");
+        let mut request = Trial::request(As::Nobody, Update, &path, password.clone());
+        for wrap in [None, Some(std::time::Duration::from_secs(60))] {
+            request.wrap = wrap;
+            let refused = trial.send(&request);
+            assert!(refused.is_err(), "{name}");
+            assert_eq!(rows(&mut trial), before, "{name}");
+        }
+    }
+}
+
+#[test]
 fn no_auth_method_is_made_or_ended_without_sudo() {
     let mut trial = Trial::new();
     trial.write("sys/auth/people", json!({ "type": "userpass" }));

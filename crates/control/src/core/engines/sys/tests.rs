@@ -59,7 +59,7 @@ fn the_catalog_lists_what_the_program_has_and_takes_nothing_in() {
 }
 
 #[test]
-fn raw_storage_and_profiles_are_not_served_to_anybody() {
+fn raw_storage_joins_and_profiles_are_not_served_to_anybody() {
     let mut trial = Trial::new();
     for (operation, path) in [
         (Read, "sys/raw/core/keyring"),
@@ -68,11 +68,25 @@ fn raw_storage_and_profiles_are_not_served_to_anybody() {
         (Delete, "sys/raw/x"),
         (Read, "sys/pprof/heap"),
         (Read, "sys/pprof"),
+        // CVE-2022-36129, CVE-2024-8185: strangers joined, or filled memory by trying to.
+        (Update, "sys/storage/raft/join"),
+        (Update, "sys/storage/raft/bootstrap/challenge"),
+        (Update, "sys/storage/raft/bootstrap/answer"),
+        (Update, "sys/storage/raft/remove-peer"),
+        (Read, "sys/storage/raft/configuration"),
+        // A rule that is taken and not enforced is worse than none (CVE-2022-30689).
+        (Update, "identity/mfa/login-enforcement/all"),
+        (Update, "identity/mfa/method/totp"),
     ] {
         let found = trial.root(operation, path, json!({}));
         assert!(
             matches!(found, Err(Refusal::UnsupportedPath)),
             "{path}: {found:?}"
+        );
+        let stranger = trial.ask(As::Nobody, operation, path, json!({}));
+        assert!(
+            matches!(stranger, Err(Refusal::Unauthenticated)),
+            "{path}: {stranger:?}"
         );
     }
 }

@@ -38,6 +38,26 @@ fn a_set_is_made_once_for_each_version() {
 }
 
 #[test]
+fn what_is_remembered_of_policies_takes_bounded_room() {
+    // CVE-2023-5954: what was made for each check stayed.
+    let compiled = Compiled::default();
+    let text = "path \"kv/{{identity.entity.name}}/*\" { policy = \"read\" }";
+    for number in 0..SETS_MAX + 10 {
+        let name = names(&[&format!("p{number}")]);
+        let make = || Ok::<_, Infallible>(set(text));
+        assert!(compiled.get(1, name.iter(), make).is_ok());
+        let sets = compiled.0.lock().unwrap();
+        assert!(sets.by_names.len() <= SETS_MAX, "{number}");
+    }
+    let one = set(text);
+    for number in 0..FILLINGS_MAX + 10 {
+        let name = format!("entity{number}");
+        let _ = one.acl(|_| Some(&name));
+        assert!(one.filled.lock().unwrap().len() <= FILLINGS_MAX, "{number}");
+    }
+}
+
+#[test]
 fn templates_are_filled_for_each_entity_apart() {
     let set = set("path \"kv/{{identity.entity.name}}/*\" { policy = \"read\" }");
     let reads = |name: Option<&str>, path: &str| {
