@@ -484,6 +484,12 @@ impl Block {
         Ok(value.map(|it| flag(name, &it)).transpose()? == Some(true))
     }
 
+    /// A whole number.
+    fn whole(&mut self, name: &str) -> Result<Option<i64>, String> {
+        let value = self.take(name);
+        Ok(value.map(|it| whole(name, &it)).transpose()?.flatten())
+    }
+
     /// Warns of what is left.
     fn rest(self, at: &str, warnings: &mut Vec<String>) {
         for key in self.fields.keys() {
@@ -527,6 +533,17 @@ fn flag(name: &str, value: &Value) -> Result<bool, String> {
         _ => None,
     };
     read.ok_or_else(|| format!("`{name}` is neither true nor false"))
+}
+
+fn whole(name: &str, value: &Value) -> Result<Option<i64>, String> {
+    let read = match value {
+        Value::String(text) if text.is_empty() => return Ok(None),
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_i64(),
+        _ => None,
+    };
+    let read = read.ok_or_else(|| format!("`{name}` is no whole number"))?;
+    Ok(Some(read))
 }
 
 /// A time; zero is as if nothing was said, as in Vault.

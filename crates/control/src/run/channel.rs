@@ -311,7 +311,7 @@ fn listeners(
             Door::Channel,
             certificates.channel_config(),
         ),
-        (&listen.api, Door::Api, certificates.api_config()),
+        (&listen.api, Door::API, certificates.api_config()),
     ];
     for (addresses, door, config) in doors {
         for &address in addresses {
@@ -319,7 +319,7 @@ fn listeners(
             let at = local(&listener, address)?;
             match door {
                 Door::Channel => bound.channel.push(at),
-                Door::Api => bound.api.push(at),
+                Door::Api(_) => bound.api.push(at),
             }
             let security = Security::Tls {
                 config: Arc::clone(&config),

@@ -50,7 +50,7 @@ pub async fn start(
         lockouts: Configured::new(),
     };
     let mut server = Server::on(store, barrier, Registry::built_in(), info, None)?;
-    let address = server.listen(listen, Security::Plain, Door::Api).await?;
+    let address = server.listen(listen, Security::Plain, Door::API).await?;
     Ok(DevServer {
         server,
         address,

@@ -43,8 +43,8 @@ const REQUEST_SECS_MAX: u64 = 90;
 /// Which paths a listener lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
-    /// All: the API on loopback and mesh.
-    Api,
+    /// All: the API on loopback and mesh. Bodies may have so many bytes.
+    Api(usize),
     /// Join, renew, watch and leave: what faces the world.
     Channel,
 }
@@ -55,16 +55,19 @@ const CHANNEL_PATHS: &[&str] = &[LOGIN, "mesh/renew", "mesh/watch", "mesh/leave"
 pub const LOGIN: &str = "auth/join/login";
 
 impl Door {
+    /// The API, with bodies as large as they are where nothing is said.
+    pub const API: Self = Self::Api(BODY_BYTES_MAX);
+
     fn admits(self, path: &ApiPath) -> bool {
         match self {
-            Self::Api => true,
+            Self::Api(_) => true,
             Self::Channel => CHANNEL_PATHS.contains(&path.as_str()),
         }
     }
 
     fn body_bytes_max(self) -> usize {
         match self {
-            Self::Api => BODY_BYTES_MAX,
+            Self::Api(bytes) => bytes,
             Self::Channel => CHANNEL_BODY_BYTES_MAX,
         }
     }

@@ -102,7 +102,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let sources = Sources::new(match door {
-        Door::Api => API_SOURCE_MAX,
+        Door::Api(_) => API_SOURCE_MAX,
         Door::Channel => CHANNEL_SOURCE_MAX,
     });
     let mut connections = TaskGroup::new();
@@ -179,7 +179,7 @@ pub async fn serve_here(listener: UnixListener, front: Front, stop: Cancellation
         };
         let desk = Desk {
             front: front.clone(),
-            door: Door::Api,
+            door: Door::API,
             sources: Sources::new(HERE_MAX),
             unknown_until: None,
         };

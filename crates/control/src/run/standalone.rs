@@ -97,7 +97,8 @@ impl Standalone {
                     }
                 }
             };
-            posts.push((found(&listener.address).await?, security));
+            let door = listener.request_bytes_max.map_or(Door::API, Door::Api);
+            posts.push((found(&listener.address).await?, security, door));
         }
         let gate = GateConfig {
             server,
@@ -112,8 +113,8 @@ impl Standalone {
         };
         let mut house = Gatehouse::start(gate, Box::new(NoCrew)).await?;
         let mut addresses = Vec::new();
-        for (address, security) in posts {
-            match house.listen(address, security, Door::Api).await {
+        for (address, security, door) in posts {
+            match house.listen(address, security, door).await {
                 Ok(address) => addresses.push(address),
                 Err(error) => {
                     house.stop().await;

@@ -120,7 +120,7 @@ async fn hvac_initialises_opens_and_seals_as_it_does_with_vault() {
     let config = config(folder.path(), SealKey::Absent);
     let mut house = Gatehouse::start(config, Box::new(NoCrew)).await.unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let at = house.listen(any, Security::Plain, Door::Api).await.unwrap();
+    let at = house.listen(any, Security::Plain, Door::API).await.unwrap();
     let at = format!("http://{at}");
     python.passes(include_str!("seal/hvac.py"), &[&at]).await;
     house.stop().await;

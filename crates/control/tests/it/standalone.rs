@@ -56,6 +56,36 @@ async fn begin(at: &Standalone) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_as_large_as_its_listener_allows() {
+    let listener = |bytes: u32| {
+        format!(
+            "listener \"tcp\" {{ address = \"127.0.0.1:0\" tls_disable = true \
+             max_request_size = {bytes} }}\n"
+        )
+    };
+    let text = format!(
+        "storage \"inmem\" {{}}\n{}{}",
+        listener(8 << 20),
+        listener(1000)
+    );
+    let server = start(&text).await;
+    let (_, root) = begin(&server).await;
+    let header = format!("x-vault-token: {root}\r\n");
+    let send = async |listener: usize, bytes: usize| {
+        let body = json!({ "input": "x".repeat(bytes) }).to_string();
+        let line = "POST /v1/sys/tools/hash";
+        ask(server.addresses()[listener], line, &header, &body)
+            .await
+            .0
+    };
+    assert_eq!(send(0, 7 << 20).await, 200, "as many letters are base64");
+    assert_eq!(send(0, 9 << 20).await, 413);
+    assert_eq!(send(1, 500).await, 200);
+    assert_eq!(send(1, 2000).await, 413);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_lives_longer_than_the_configuration_says() {
     let text = format!(
         "storage \"inmem\" {{}}\ndefault_lease_ttl = \"10m\"\nmax_lease_ttl = \"1h\"\n\

@@ -14,6 +14,9 @@ pub struct ListenerSettings {
     pub address: String,
     /// How its connections are secured.
     pub encryption: Encryption,
+    /// Largest body of a request, in bytes, at most [`REQUEST_BYTES_MOST`]; `None`: what the server
+    /// allows where nothing is said.
+    pub request_bytes_max: Option<usize>,
 }
 
 /// How a listener's connections are secured.
@@ -43,6 +46,9 @@ pub enum ClientCertificates {
     Required(PathBuf),
 }
 
+/// Most that a listener can allow a body, in bytes: what Vault allows where nothing is said.
+const REQUEST_BYTES_MOST: usize = 32 << 20;
+
 /// What Vault knows, and what is as it is here.
 const UNSERVED: &[&str] = &[
     "agent_api",
@@ -59,7 +65,6 @@ const UNSERVED: &[&str] = &[
     "http_write_timeout",
     "inflight_requests_logging",
     "max_request_duration",
-    "max_request_size",
     "profiling",
     "redact_addresses",
     "redact_cluster_name",
@@ -92,6 +97,7 @@ impl ListenerSettings {
         }
         let address = fields.text("address")?;
         let encryption = encryption(&mut fields)?;
+        let request_bytes_max = request_bytes_max(&mut fields, at, warnings)?;
         for key in UNSERVED {
             if fields.take(key).is_some() {
                 warnings.push(format!("{at}: `{key}` of a listener has no effect here"));
@@ -101,8 +107,29 @@ impl ListenerSettings {
         Ok(Self {
             address: address.unwrap_or_else(|| ADDRESS_DEFAULT.to_owned()),
             encryption,
+            request_bytes_max,
         })
     }
+}
+
+/// Reads `max_request_size`: 0 is as if nothing was said; less would be no bound at all, which there is
+/// not here.
+fn request_bytes_max(
+    fields: &mut Block,
+    at: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<usize>, String> {
+    const NAME: &str = "max_request_size";
+    let Some(bytes) = fields.whole(NAME)?.filter(|bytes| *bytes != 0) else {
+        return Ok(None);
+    };
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if REQUEST_BYTES_MOST < bytes {
+        warnings.push(format!(
+            "{at}: `{NAME}` is at most {REQUEST_BYTES_MOST} bytes here, and so it is now"
+        ));
+    }
+    Ok(Some(bytes.min(REQUEST_BYTES_MOST)))
 }
 
 fn encryption(fields: &mut Block) -> Result<Encryption, String> {

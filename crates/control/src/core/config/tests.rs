@@ -50,6 +50,7 @@ fn both_languages_say_the_same() {
             key: PathBuf::from("server-key.pem"),
             clients: ClientCertificates::Any,
         },
+        request_bytes_max: None,
     };
     assert_eq!(config.listeners, [listener]);
     assert_eq!(config.storage, Storage::Memory);
@@ -97,6 +98,28 @@ fn what_means_nothing_here_is_told_with_its_place() {
             "unknown or unsupported field nonsense found in configuration at vault.hcl:8",
         ]
     );
+}
+
+#[test]
+fn how_large_a_request_may_be_is_as_the_file_says_and_never_without_a_bound() {
+    let read = |size: &str| {
+        let text = format!(
+            "storage \"inmem\" {{}}\nlistener \"tcp\" {{\ntls_disable = true\nmax_request_size = \
+             {size}\n}}\n"
+        );
+        let config = read_ok(&text);
+        (config.listeners[0].request_bytes_max, config.warnings.len())
+    };
+    assert_eq!(read("0"), (None, 0));
+    assert_eq!(read("\"\""), (None, 0));
+    assert_eq!(read("65536"), (Some(65_536), 0));
+    assert_eq!(read("\"33554432\""), (Some(32 << 20), 0));
+    assert_eq!(read("33554433"), (Some(32 << 20), 1));
+    assert_eq!(read("-1"), (Some(32 << 20), 1));
+    let text = "storage \"inmem\" {}\nlistener \"tcp\" {\ntls_disable = true\n\
+                max_request_size = \"much\"\n}\n";
+    let refused = parse(&[("vault.hcl".to_owned(), text.to_owned())]).unwrap_err();
+    assert!(refused.to_string().contains("no whole number"), "{refused}");
 }
 
 #[test]
