@@ -79,6 +79,35 @@ pub fn failure_in(error: &anyhow::Error) -> Option<&Failure> {
     said.or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
 }
 
+/// Returns what to type where a policy or a token is in the way, and nobody said more of it.
+pub fn hint_of(error: &anyhow::Error) -> Option<String> {
+    let failure = failure_in(error);
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+        return Some(hint.clone());
+    }
+    let answer = error.chain().find_map(|cause| cause.downcast_ref());
+    let Some(ClientError::Refused {
+        status: 403,
+        errors,
+    }) = answer
+    else {
+        return None;
+    };
+    // The control plane's words for a token that is none, and for a policy that does not allow it.
+    let hint = match errors.first().map(String::as_str) {
+        Some("permission denied") => {
+            "the token has ended, was revoked, or was never one: `bastide login` gets another"
+        }
+        Some(error) if error.ends_with("* permission denied\n\n") => {
+            "`bastide token self` shows whose token it is; an operator sees what was asked for with \
+             `bastide audit search --refused`, and which rule is missing with `bastide policy check \
+             --as NAME METHOD PATH`"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
 fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(failure) = failure_in(error) {
         return failure.exit;

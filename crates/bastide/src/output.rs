@@ -34,8 +34,7 @@ pub fn report(error: &anyhow::Error) {
     for cause in error.chain().skip(1) {
         let _ = write!(text, "\n  cause: {cause}");
     }
-    let failure = exit::failure_in(error);
-    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+    if let Some(hint) = exit::hint_of(error) {
         let _ = write!(text, "\n\nhint: {hint}");
     }
     note(text);

@@ -22,7 +22,7 @@ pub enum ClientError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The answer is an error of the control plane.
-    #[error("the control plane refused with status {status}: {}", .errors.join("; "))]
+    #[error("the control plane refused with status {status}: {}", said(.errors))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -121,3 +121,18 @@ fn list(attempts: &[Attempt]) -> String {
     let texts: Vec<_> = attempts.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }
+
+/// Puts what the control plane says on one line: Vault's form of several errors has a line each.
+fn said(errors: &[String]) -> String {
+    let parts = errors.iter().flat_map(|error| {
+        let is_list = |(head, _): &(&str, &str)| head.ends_with(" occurred:");
+        match error.split_once("\n\t* ").filter(is_list) {
+            Some((_, list)) => list.split("\n\t* ").map(str::trim).collect(),
+            None => vec![error.as_str()],
+        }
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests;

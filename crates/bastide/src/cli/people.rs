@@ -123,7 +123,7 @@ pub enum SecretVerb {
         #[command(flatten)]
         at: At,
     },
-    /// Delete a secret; its older versions can be brought back
+    /// Delete a secret; its older versions can be read until `--all`
     Rm {
         /// The secret
         path: String,

@@ -37,3 +37,14 @@ fn what_the_control_plane_answers_is_told_by_the_code() {
     let nobody = anyhow::Error::new(ClientError::Unreachable(Vec::new()));
     assert_eq!(exit_of(&nobody), Exit::Unreachable);
 }
+
+#[test]
+fn who_is_refused_is_told_what_to_type() {
+    let hint = |error| hint_of(&refused(403, error).context("could not read it"));
+    let denied = "1 error occurred:\n\t* permission denied\n\n";
+    assert!(hint(denied).unwrap().contains("bastide policy check --as"));
+    assert!(hint("permission denied").unwrap().contains("bastide login"));
+    assert_eq!(hint("only nodes can ask this"), None);
+    let own = refused(403, denied).context(Failure::new(Exit::Refused, "no").hint("this"));
+    assert_eq!(hint_of(&own).as_deref(), Some("this"));
+}

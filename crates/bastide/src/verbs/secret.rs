@@ -109,10 +109,41 @@ impl Spot {
     }
 }
 
-fn absent(path: &str) -> anyhow::Error {
-    Failure::new(Exit::Failed, format!("there is no secret `{path}`"))
-        .hint("`bastide secret list` shows what is there")
-        .into()
+/// Says that there is no such secret, or that it was deleted and what is left of it.
+async fn absent(client: &Client, spot: &Spot, path: &str, version: Option<u64>) -> anyhow::Error {
+    let none = || {
+        Failure::new(Exit::Failed, format!("there is no secret `{path}`"))
+            .hint("`bastide secret list` shows what is there")
+    };
+    if !spot.is_versioned {
+        return none().into();
+    }
+    // Who may not know more is told no more.
+    let Ok(known) = client.call("GET", &spot.at("metadata"), None).await else {
+        return none().into();
+    };
+    let latest = version.or_else(|| known["current_version"].as_u64());
+    let whole = |version: &Value| {
+        let is_deleted = version["deletion_time"]
+            .as_str()
+            .is_some_and(|it| !it.is_empty());
+        !is_deleted && version["destroyed"].as_bool() != Some(true)
+    };
+    let Value::Object(versions) = &known["versions"] else {
+        return none().into();
+    };
+    let left = versions.iter().filter(|(_, version)| whole(version));
+    let left: Option<u64> = left.filter_map(|(number, _)| number.parse().ok()).max();
+    let latest = latest.map_or_else(String::new, |number| format!("version {number} of "));
+    let failure = Failure::new(
+        Exit::Failed,
+        format!("{latest}`{path}` is not there, or was deleted"),
+    );
+    match left {
+        Some(left) => failure.hint(format!("`bastide secret get {path} --version {left}`")),
+        None => failure.hint("no version of it can be read: `bastide secret put` writes the next"),
+    }
+    .into()
 }
 
 /// Runs a verb.
@@ -129,7 +160,9 @@ pub async fn run(verb: SecretVerb) -> anyhow::Result<()> {
             let client = reach::client(&at).await?;
             let spot = Spot::find(&client, &path).await?;
             let found = spot.read(&client, version).await?;
-            let (fields, version) = found.ok_or_else(|| absent(&path))?;
+            let Some((fields, version)) = found else {
+                return Err(absent(&client, &spot, &path, version).await);
+            };
             match field {
                 Some(field) => one(&path, &fields, &field, format.json),
                 None if format.json => {
@@ -156,7 +189,9 @@ pub async fn run(verb: SecretVerb) -> anyhow::Result<()> {
             let (mut whole, mut cas) = (Map::new(), cas);
             if patch {
                 let found = spot.read(&client, None).await?;
-                let (before, version) = found.ok_or_else(|| absent(&path))?;
+                let Some((before, version)) = found else {
+                    return Err(absent(&client, &spot, &path, None).await);
+                };
                 whole = before;
                 cas = cas.or(version);
             }
@@ -190,7 +225,9 @@ pub async fn run(verb: SecretVerb) -> anyhow::Result<()> {
             output::note(if all || !spot.is_versioned {
                 format!("`{path}` is deleted for good")
             } else {
-                format!("`{path}` is deleted; its versions can be brought back, or go with `--all`")
+                format!(
+                    "`{path}` is deleted; `--version` reads older ones until they go with `--all`"
+                )
             });
             Ok(())
         }

@@ -139,6 +139,10 @@ async fn auth(client: &Client, path: &str, body: &Value) -> anyhow::Result<Value
     let mut answer = client
         .ask("POST", path, Some(Secret::new(body)), by)
         .await?;
+    let warnings = answer["warnings"].as_array().into_iter().flatten();
+    for warning in warnings.filter_map(Value::as_str) {
+        output::note(format!("warning: {warning}"));
+    }
     Ok(answer["auth"].take())
 }
 

@@ -221,8 +221,19 @@ fn a_person_logs_in_and_works_with_secrets_and_no_value_shows_that_was_not_asked
     assert_eq!(desk.own(&["secret", "list", "secret/app"]).ok(), "db\n");
     let said = desk.own(&["secret", "get", "secret/app/closed"]);
     assert_eq!(said.code, 3, "{}", said.err);
+    assert!(
+        said.err.contains("bastide policy check --as"),
+        "{}",
+        said.err
+    );
     desk.own(&["secret", "rm", "secret/app/db"]).ok();
     let said = desk.own(&["secret", "get", "secret/app/db"]);
+    assert!(
+        said.code == 1 && said.err.contains("was deleted") && said.err.contains("--version "),
+        "{}",
+        said.err
+    );
+    let said = desk.own(&["secret", "get", "secret/app/never"]);
     assert!(
         said.code == 1 && said.err.contains("there is no secret"),
         "{}",
@@ -426,6 +437,11 @@ fn tokens_and_leases_are_made_looked_up_renewed_and_revoked() {
         made.err
     );
     made.ok();
+    let mistyped = desk.root(&["token", "create", "--policy", "ap"]);
+    let warned = mistyped
+        .err
+        .contains("warning: Policy \"ap\" does not exist");
+    assert!(warned, "{}", mistyped.err);
     let said = desk.type_with(Some(&token), &["token", "self"], "");
     assert!(
         said.out.contains("app, default") && !said.shows(&token),
