@@ -6,6 +6,7 @@
 //! is either read whole or refused: there is no lenient mode.
 
 mod certificate;
+mod constraint;
 mod crl;
 pub mod der;
 mod extension;
@@ -17,13 +18,11 @@ mod pem;
 mod request;
 
 pub use certificate::{AuthorityLimit, Certificate, CertificateError, Template, sign_certificate};
+pub use constraint::{Constraints, Subtree};
 pub use crl::{CrlTemplate, RevokedEntry, sign_crl};
-pub use extension::{
-    Constraints, EXTENDED_USAGES, Extensions, KEY_USAGES, San, Subtree, extended_usage,
-    key_usage_bit,
-};
+pub use extension::{EXTENDED_USAGES, Extensions, KEY_USAGES, San, extended_usage, key_usage_bit};
 pub use key::{KeyError, KeyKind, PrivateKey, PublicKey, SignatureScheme};
-pub use name::{Attribute, Name};
+pub use name::{Attribute, AttributeValue, Name, canonical_name, name_values};
 pub use ocsp::{
     Answered, CertId, CertStatus, OCSP_BYTES_MAX, OcspError, OcspRequest, OcspResponder,
     ocsp_failure, sign_ocsp,

@@ -2,6 +2,7 @@
 
 use bastide_api::UnixTime;
 
+use super::constraint::Constraints;
 use super::der::{self, NotDer, Reader, Writer};
 use super::extension::{Extensions, San};
 use super::key::{KeyError, PrivateKey, PublicKey, SignatureScheme};
@@ -206,6 +207,16 @@ impl Certificate {
     /// Returns it in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// Reads which names it may certify; `None` if it does not say. An error: it says so in a form that
+    /// is not read here, and nobody knows what it may certify.
+    pub fn constraints(&self) -> Result<Option<Constraints>, NotDer> {
+        self.extensions
+            .iter()
+            .find(|(oid, ..)| oid.content() == known::NAME_CONSTRAINTS)
+            .map(|(_, _, content)| Constraints::read(content))
+            .transpose()
     }
 
     /// Returns how it is signed, if that is known here.

@@ -20,8 +20,16 @@ pub const ENUMERATED: u8 = 0x0a;
 pub const UTF8_STRING: u8 = 0x0c;
 /// Text of few letters.
 pub const PRINTABLE_STRING: u8 = 0x13;
+/// Text in the letters of teletex.
+pub const T61_STRING: u8 = 0x14;
 /// ASCII.
 pub const IA5_STRING: u8 = 0x16;
+/// ASCII that can be seen.
+pub const VISIBLE_STRING: u8 = 0x1a;
+/// Text in four bytes for each letter.
+pub const UNIVERSAL_STRING: u8 = 0x1c;
+/// Text in two bytes for each letter.
+pub const BMP_STRING: u8 = 0x1e;
 /// A time of the years 1950 to 2049.
 pub const UTC_TIME: u8 = 0x17;
 /// A time.

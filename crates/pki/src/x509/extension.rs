@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::constraint::Constraints;
 use super::der::{self, Reader, Writer};
 use super::oid::{Oid, known};
 
@@ -142,50 +143,6 @@ impl San {
     }
 }
 
-/// Names below which an authority may certify, or not (RFC 5280, section 4.2.1.10).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Constraints {
-    /// Names of which one must hold.
-    pub permitted: Vec<Subtree>,
-    /// Names of which none may.
-    pub excluded: Vec<Subtree>,
-}
-
-/// Names below one name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subtree {
-    /// A DNS name and what is below it.
-    Dns(String),
-    /// A mailbox, a host, or with a dot a domain.
-    Email(String),
-    /// A host or domain of URIs.
-    Uri(String),
-    /// A network: address and length of its prefix.
-    Ip(IpAddr, u8),
-}
-
-impl Subtree {
-    fn write(&self, out: &mut Writer) {
-        out.nest(der::SEQUENCE, |out| match self {
-            Self::Email(text) => out.value(der::context(1), text.as_bytes()),
-            Self::Dns(text) => out.value(der::context(2), text.as_bytes()),
-            Self::Uri(text) => out.value(der::context(6), text.as_bytes()),
-            Self::Ip(IpAddr::V4(address), length) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-                let network = u32::from(*address) & mask;
-                let both = [network.to_be_bytes(), mask.to_be_bytes()].concat();
-                out.value(der::context(7), &both);
-            }
-            Self::Ip(IpAddr::V6(address), length) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
-                let network = u128::from(*address) & mask;
-                let both = [network.to_be_bytes(), mask.to_be_bytes()].concat();
-                out.value(der::context(7), &both);
-            }
-        });
-    }
-}
-
 /// What a certificate says besides name, key and time.
 #[derive(Debug, Clone, Default)]
 pub struct Extensions<'a> {
@@ -307,18 +264,7 @@ impl Extensions<'_> {
         }
         if let Some(constraints) = self.constraints {
             write_one(out, known::NAME_CONSTRAINTS, true, |out| {
-                out.nest(der::SEQUENCE, |out| {
-                    for (number, trees) in [(0, &constraints.permitted), (1, &constraints.excluded)]
-                    {
-                        if !trees.is_empty() {
-                            out.nest(der::constructed(number), |out| {
-                                for tree in trees {
-                                    tree.write(out);
-                                }
-                            });
-                        }
-                    }
-                });
+                constraints.write(out);
             });
         }
         for (oid, critical, content) in self.others {

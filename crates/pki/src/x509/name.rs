@@ -123,9 +123,112 @@ impl Name {
     }
 }
 
+/// One value of a name, as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttributeValue<'a> {
+    /// What it tells: the content of an object identifier.
+    pub oid: &'a [u8],
+    tag: u8,
+    content: &'a [u8],
+}
+
+impl AttributeValue<'_> {
+    /// Returns whether it is ASCII by its type.
+    pub fn is_ia5(&self) -> bool {
+        self.tag == der::IA5_STRING
+    }
+
+    /// Returns it as text, whichever of the types of text it is of.
+    pub fn text(&self) -> Option<String> {
+        match self.tag {
+            der::UTF8_STRING | der::PRINTABLE_STRING | der::IA5_STRING | der::VISIBLE_STRING => {
+                String::from_utf8(self.content.to_vec()).ok()
+            }
+            // Nobody writes other letters than those of Latin 1 in it.
+            der::T61_STRING => Some(self.content.iter().copied().map(char::from).collect()),
+            der::BMP_STRING => {
+                let (units, []) = self.content.as_chunks::<2>() else {
+                    return None;
+                };
+                let units: Vec<u16> = units.iter().copied().map(u16::from_be_bytes).collect();
+                String::from_utf16(&units).ok()
+            }
+            der::UNIVERSAL_STRING => {
+                let (letters, []) = self.content.as_chunks::<4>() else {
+                    return None;
+                };
+                let letters = letters.iter().copied().map(u32::from_be_bytes);
+                letters.map(char::from_u32).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes it so that what counts as the same is the same: without regard to case in ASCII, to the
+    /// type of text, and to how many spaces there are (RFC 5280, section 7.1).
+    fn write_canonical(&self, out: &mut Writer) -> Result<(), der::NotDer> {
+        const TEXTS: &[u8] = &[
+            der::UTF8_STRING,
+            der::PRINTABLE_STRING,
+            der::IA5_STRING,
+            der::VISIBLE_STRING,
+            der::T61_STRING,
+            der::BMP_STRING,
+            der::UNIVERSAL_STRING,
+        ];
+        out.value(der::OID, self.oid);
+        if !TEXTS.contains(&self.tag) {
+            out.value(self.tag, self.content);
+            return Ok(());
+        }
+        let text = self.text().ok_or(der::NotDer)?.to_ascii_lowercase();
+        let is_space = |letter: char| letter.is_ascii_whitespace() || letter == '\u{b}';
+        let words: Vec<&str> = text.split(is_space).filter(|it| !it.is_empty()).collect();
+        out.value(der::UTF8_STRING, words.join(" ").as_bytes());
+        Ok(())
+    }
+}
+
+/// Reads all values of a name in DER: the parts from the top down, and the values of each.
+pub fn name_values(name: &[u8]) -> Result<Vec<Vec<AttributeValue<'_>>>, der::NotDer> {
+    let mut outer = Reader::new(name);
+    let mut sets = outer.nested(der::SEQUENCE)?;
+    outer.end()?;
+    let mut parts = Vec::new();
+    while !sets.is_empty() {
+        let mut set = sets.nested(der::SET)?;
+        let mut values = Vec::new();
+        while !set.is_empty() {
+            let mut pair = set.nested(der::SEQUENCE)?;
+            let oid = pair.value(der::OID)?;
+            let (tag, content, _) = pair.any()?;
+            pair.end()?;
+            values.push(AttributeValue { oid, tag, content });
+        }
+        parts.push(values);
+    }
+    Ok(parts)
+}
+
+/// Returns the parts of a name in DER in a form in which those that count as the same are the same.
+pub fn canonical_name(name: &[u8]) -> Result<Vec<Vec<u8>>, der::NotDer> {
+    let canonical = |values: Vec<AttributeValue<'_>>| {
+        let mut written = Vec::with_capacity(values.len());
+        for value in values {
+            let mut out = Writer::default();
+            value.write_canonical(&mut out)?;
+            written.push(out.into_bytes());
+        }
+        // The values of one part have no order.
+        written.sort_unstable();
+        Ok(written.concat())
+    };
+    name_values(name)?.into_iter().map(canonical).collect()
+}
+
 fn text(tag: u8, content: &[u8]) -> Option<String> {
     match tag {
-        der::UTF8_STRING | der::PRINTABLE_STRING | der::IA5_STRING | 0x14 => {
+        der::UTF8_STRING | der::PRINTABLE_STRING | der::IA5_STRING | der::T61_STRING => {
             String::from_utf8(content.to_vec()).ok()
         }
         _ => None,

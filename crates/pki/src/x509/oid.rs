@@ -139,6 +139,12 @@ pub mod known {
     pub const SHA512: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3];
     /// The attribute of a request that holds extensions (PKCS #9).
     pub const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
+    /// `emailAddress` of a subject (PKCS #9).
+    pub const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1];
+    /// `commonName`.
+    pub const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+    /// `id-on-SmtpUTF8Mailbox` (RFC 9598).
+    pub const SMTP_UTF8_MAILBOX: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 8, 9];
     /// `subjectKeyIdentifier`.
     pub const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 14];
     /// `keyUsage`.

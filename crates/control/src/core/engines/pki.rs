@@ -10,6 +10,7 @@
 
 mod authority;
 mod config;
+mod constraint;
 mod crl;
 mod fetch;
 mod issue;

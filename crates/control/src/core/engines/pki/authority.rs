@@ -99,7 +99,7 @@ fn constraints(fields: Fields<'_>) -> Result<Option<Constraints>, Refusal> {
             Subtree::Dns(text) | Subtree::Email(text) | Subtree::Uri(text) => {
                 text.bytes().all(|byte| byte.is_ascii_graphic())
             }
-            Subtree::Ip(..) => true,
+            Subtree::Ip(..) | Subtree::Directory(_) | Subtree::Other(..) => true,
         });
         if !is_ascii {
             return Err(Refusal::invalid("name constraints are ASCII"));
@@ -305,6 +305,7 @@ impl Pki {
         } else {
             Subject::of_authority(fields)?
         };
+        issuer.check_names(&subject.der, &subject.names)?;
         let path = below(&issuer, path_length(fields)?)?;
         let constraints = constraints(fields)?;
         let format = Format::of(fields)?;
@@ -395,6 +396,16 @@ impl Pki {
         }
         if theirs.subject != theirs.issuer {
             return Err(Refusal::invalid("given certificate is not self-issued"));
+        }
+        match &theirs.names {
+            Some(names) => issuer.check_names(&theirs.subject, names)?,
+            None if issuer.is_bound() => {
+                return Err(Refusal::invalid(
+                    "given certificate has alternative names that cannot be read, but the issuer has \
+                     name constraints",
+                ));
+            }
+            None => {}
         }
         let scheme = signer.kind().scheme(0, false);
         let must_match = fields.flag("require_matching_certificate_algorithms")?;

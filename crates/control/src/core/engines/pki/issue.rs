@@ -85,6 +85,7 @@ impl Pki {
         })?;
         let issuer = self.issuer_for(ctx, issuer, &compiled)?;
         let subject = judged(ctx, call.fields(), &compiled, None)?;
+        issuer.check_names(&subject.der, &subject.names)?;
         // All that can be refused is refused before a key is made.
         issuer.key_for(Usage::ISSUE)?;
         let mut warnings = Vec::new();
@@ -184,6 +185,7 @@ impl Pki {
         request: &CertificateRequest,
         subject: &Subject,
     ) -> Result<Answer, Refusal> {
+        issuer.check_names(&subject.der, &subject.names)?;
         let mut warnings = Vec::new();
         let not_after = ends(ctx, call.fields(), compiled, issuer, &mut warnings)?;
         let leaf = Leaf {

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bastide_pki::x509::{Certificate, PrivateKey, SignatureScheme, pem};
+use bastide_pki::x509::{Certificate, PrivateKey, San, SignatureScheme, pem};
 
+use super::constraint::{self, Bound};
 use super::role::Compiled;
 use super::stored::{Config, StoredIssuer, Urls, Usage};
 use crate::core::engine::Context;
@@ -97,6 +98,8 @@ pub struct Issuer {
     pub chain: Vec<(Vec<u8>, bool)>,
     /// The same in PEM.
     pub chain_pem: Vec<String>,
+    /// What it and those above it may certify, as far as their certificates say.
+    bounds: Vec<Bound>,
 }
 
 impl Issuer {
@@ -133,6 +136,7 @@ impl Issuer {
                 .find(|scheme| scheme.name() == stored.revocation_scheme);
             by_name.unwrap_or_else(|| key.kind().scheme(0, false))
         });
+        let bounds = Self::bounds(ctx, &stored, &certificate)?;
         Ok(Self {
             pem: pem("CERTIFICATE", certificate.der()),
             chain_pem: chain
@@ -143,8 +147,59 @@ impl Issuer {
             revocation_scheme,
             key,
             certificate,
+            bounds,
             stored,
         })
+    }
+
+    /// Finds what this issuer and those above it may certify. The certificate above each is the first
+    /// that signed it: of the chain that an operator wrote, or else of the one that was found. A
+    /// written one that leaves issuers out changes nothing for those who check certificates.
+    fn bounds(
+        ctx: &mut Context<'_, '_>,
+        stored: &StoredIssuer,
+        certificate: &Certificate,
+    ) -> Result<Vec<Bound>, Refusal> {
+        let mut above = Vec::new();
+        for id in stored.manual_chain.iter().chain(&stored.chain) {
+            if *id != stored.id
+                && let Some(issuer) = ctx.load::<StoredIssuer>(&format!("issuer/{id}"))?
+            {
+                let certificate = Certificate::parse(&issuer.certificate.0)
+                    .map_err(|error| Refusal::corrupt("issuer", error))?;
+                above.push((issuer, certificate));
+            }
+        }
+        let mut bounds = Vec::new();
+        let (mut stored, mut certificate) = (stored, certificate);
+        let mut seen = Vec::new();
+        loop {
+            let constraints = certificate.constraints().transpose();
+            bounds.extend(constraints.map(|constraints| Bound {
+                issuer: stored.called().to_owned(),
+                constraints: constraints.ok(),
+            }));
+            seen.push(&stored.id);
+            let next = above.iter().find(|(issuer, theirs)| {
+                !seen.contains(&&issuer.id) && certificate.is_signed_by(theirs)
+            });
+            match next {
+                Some((issuer, theirs)) if !certificate.is_self_signed() => {
+                    (stored, certificate) = (issuer, theirs);
+                }
+                _ => return Ok(bounds),
+            }
+        }
+    }
+
+    /// Refuses names that this issuer, or one above it, is not to certify.
+    pub fn check_names(&self, subject: &[u8], names: &[San]) -> Result<(), Refusal> {
+        constraint::judge(&self.bounds, subject, names)
+    }
+
+    /// Returns whether anything limits which names it may certify.
+    pub fn is_bound(&self) -> bool {
+        !self.bounds.is_empty()
     }
 
     /// Returns the key, if this issuer may be used so.

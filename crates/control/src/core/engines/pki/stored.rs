@@ -340,6 +340,17 @@ pub struct StoredIssuer {
     pub revoked: Option<UnixTime>,
 }
 
+impl StoredIssuer {
+    /// Returns what a person calls it: its name, or its id.
+    pub fn called(&self) -> &str {
+        if self.name.is_empty() {
+            &self.id
+        } else {
+            &self.name
+        }
+    }
+}
+
 /// A key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredKey {

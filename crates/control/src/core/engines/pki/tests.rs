@@ -10,6 +10,7 @@ use crate::core::request::Operation::{Delete, List, Patch, Read, Update};
 use crate::core::trial::{As, Trial, text};
 
 mod authorities;
+mod constraints;
 mod lists;
 mod open;
 mod properties;
