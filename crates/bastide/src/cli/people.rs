@@ -151,11 +151,14 @@ pub enum PolicyVerb {
     /// server, with the file in the place of the policy of its name
     Check {
         /// `[FILE] METHOD PATH [FIELD=VALUE...]`, such as `app.hcl GET secret/data/app/db`
-        #[arg(num_args = 2.., required = true, value_name = "WORDS")]
+        #[arg(required = true, value_name = "WORDS")]
         words: Vec<String>,
         /// As this user of userpass, or `MOUNT/NAME` of another mount
         #[arg(long = "as", value_name = "USER")]
         user: Option<String>,
+        /// For how long the answer is to be wrapped, such as `5m` [default: not at all]
+        #[arg(long, value_name = "TTL")]
+        wrap: Option<String>,
         /// How to print
         #[command(flatten)]
         format: Format,

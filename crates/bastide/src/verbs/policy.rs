@@ -23,9 +23,17 @@ pub async fn run(verb: PolicyVerb) -> anyhow::Result<ExitCode> {
         PolicyVerb::Check {
             words,
             user,
+            wrap,
             format,
             at,
-        } => return check::run(&words, user.as_deref(), &format, &at).await,
+        } => {
+            let wanted = check::Wanted {
+                words: &words,
+                user: user.as_deref(),
+                wrap: wrap.as_deref(),
+            };
+            return check::run(&wanted, &format, &at).await;
+        }
         PolicyVerb::Ls { format, at } => {
             let client = reach::client(&at).await?;
             let listed = client.call("LIST", "/v1/sys/policies/acl", None).await?;

@@ -184,19 +184,7 @@ pub async fn run(verb: SecretVerb) -> anyhow::Result<()> {
             at,
         } => {
             let client = reach::client(&at).await?;
-            let spot = Spot::find(&client, &path).await?;
-            let given = input::fields(&fields)?;
-            let (mut whole, mut cas) = (Map::new(), cas);
-            if patch {
-                let found = spot.read(&client, None).await?;
-                let Some((before, version)) = found else {
-                    return Err(absent(&client, &spot, &path, None).await);
-                };
-                whole = before;
-                cas = cas.or(version);
-            }
-            whole.extend(given);
-            let version = spot.write(&client, whole, cas).await?;
+            let version = put(&client, &path, &fields, patch, cas).await?;
             if format.json {
                 output::json(&json!({ "path": path, "version": version }));
             } else {
@@ -248,6 +236,29 @@ pub async fn run(verb: SecretVerb) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Writes a secret, all of it or with `patch` the fields that are given; returns its version, if its
+/// mount has versions.
+async fn put(
+    client: &Client,
+    path: &str,
+    fields: &[String],
+    patch: bool,
+    mut cas: Option<u64>,
+) -> anyhow::Result<Option<u64>> {
+    let spot = Spot::find(client, path).await?;
+    let given = input::fields(fields)?;
+    let mut whole = Map::new();
+    if patch {
+        let Some((before, version)) = spot.read(client, None).await? else {
+            return Err(absent(client, &spot, path, None).await);
+        };
+        whole = before;
+        cas = cas.or(version);
+    }
+    whole.extend(given);
+    spot.write(client, whole, cas).await
 }
 
 /// Returns the names below a path, folders with a slash; without a path the mounts of secrets.

@@ -11,6 +11,8 @@ use bastide_api::Secret;
 use bastide_client::Client;
 use serde_json::{Value, json};
 
+mod policy;
+
 const BASTIDE: &str = env!("CARGO_BIN_EXE_bastide");
 const ROOT: &str = "dev-only-root";
 
@@ -126,6 +128,18 @@ impl Desk {
         runtime
             .block_on(client.call(method, path, Some(body)))
             .unwrap()
+    }
+
+    /// With which status the server refuses somebody; `None` if it does not.
+    fn status(&self, token: &str, method: &str, path: &str) -> Option<u16> {
+        let address = self.address.strip_prefix("http://").unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = Client::plain(
+            address.parse().unwrap(),
+            Some(Secret::new(token.to_owned())),
+        );
+        let asked = runtime.block_on(client.call(method, &format!("/v1/{path}"), None));
+        asked.err().and_then(|error| error.status())
     }
 
     /// Ada, who may do what this policy says.
@@ -306,122 +320,6 @@ fn a_secret_is_edited_in_memory_by_its_owner_alone_and_nothing_of_it_stays() {
     assert!(said.err.contains("nothing was changed"), "{}", said.err);
     fs::write(desk.path("editor"), "#!/bin/sh\nexit 1\n").unwrap();
     assert_eq!(desk.own(&["secret", "edit", "secret/app/x"]).code, 1);
-}
-
-#[test]
-fn a_policy_is_tried_offline_and_as_a_user_and_the_line_that_decides_is_named() {
-    let desk = Desk::with_ada(POLICY);
-    let file = desk.path("app.hcl");
-    fs::write(&file, POLICY).unwrap();
-    let file = file.to_str().unwrap();
-    let check = |words: &[&str]| desk.own(&[&["policy", "check"], words].concat());
-    let said = check(&[file, "GET", "secret/data/app/db"]);
-    assert!(said.out.starts_with("allowed: GET"), "{}", said.out);
-    assert!(
-        said.out
-            .contains(&format!("{file}:1  path \"secret/data/app/*\"")),
-        "{}",
-        said.out
-    );
-    let said = check(&[file, "GET", "/v1/secret/data/app/closed"]);
-    assert_eq!(said.code, 3);
-    assert!(said.out.contains(&format!("{file}:5")), "{}", said.out);
-    let said = check(&[file, "DELETE", "secret/metadata/app/db"]);
-    assert!(
-        said.code == 3 && said.out.contains("needed is delete"),
-        "{}",
-        said.out
-    );
-    let said = check(&[file, "LIST", "elsewhere"]);
-    assert!(
-        said.code == 3 && said.out.contains("no line matches"),
-        "{}",
-        said.out
-    );
-    let json = check(&["--json", file, "POST", "secret/data/app/db"]);
-    let json: Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!(json["lines"][0]["line"], 1);
-    assert_eq!(json["allowed"], true);
-
-    // As she is on the server, and as she would be with another text of the same policy.
-    let as_ada = |words: &[&str]| {
-        let all = [&["policy", "check", "--as", "ada"], words].concat();
-        desk.type_with(Some(ROOT), &all, "")
-    };
-    let said = as_ada(&["GET", "secret/data/app/db"]);
-    assert!(
-        said.code == 0 && said.out.contains("app:1"),
-        "{}{}",
-        said.out,
-        said.err
-    );
-    let said = as_ada(&["GET", "auth/token/lookup-self"]);
-    assert!(
-        said.code == 0 && said.out.contains("default:"),
-        "{}",
-        said.out
-    );
-    fs::write(
-        file,
-        "path \"secret/data/app/db\" { capabilities = [\"deny\"] }",
-    )
-    .unwrap();
-    assert_eq!(as_ada(&[file, "GET", "secret/data/app/db"]).code, 3);
-    assert_eq!(as_ada(&["GET", "secret/data/hr"]).code, 3);
-    // What is said here is what the server does.
-    assert_eq!(desk.own(&["secret", "get", "secret/hr"]).code, 3);
-
-    // Rules on fields are judged for those that are given.
-    let text = "path \"sys/x\" {\n  capabilities = [\"update\"]\n  allowed_parameters = { ttl = [\"1h\"] }\n}";
-    fs::write(file, text).unwrap();
-    assert_eq!(check(&[file, "POST", "sys/x", "ttl=1h"]).code, 0);
-    for refused in ["ttl=2h", "other=1"] {
-        let said = check(&[file, "POST", "sys/x", refused]);
-        assert!(
-            said.code == 3 && said.out.contains("not with these fields"),
-            "{}",
-            said.out
-        );
-    }
-    // So do templates, and policies of her entity and her groups, once it is known who she is.
-    let accessor = desk.ask("GET", "/v1/sys/auth", Value::Null)["userpass/"]["accessor"].clone();
-    let asked = json!({ "alias_name": "ada", "alias_mount_accessor": accessor });
-    let entity = desk.ask("POST", "/v1/identity/lookup/entity", asked)["id"].clone();
-    let entity = entity.as_str().unwrap();
-    let named = json!({ "name": "lovelace", "policies": ["own"] });
-    desk.ask("POST", &format!("/v1/identity/entity/id/{entity}"), named);
-    let crew = json!({ "name": "crew", "policies": ["crew"], "member_entity_ids": [entity] });
-    desk.ask("POST", "/v1/identity/group", crew);
-    for name in ["own", "crew"] {
-        let text = format!("path \"secret/data/{name}\" {{ capabilities = [\"read\"] }}");
-        desk.type_with(Some(ROOT), &["policy", "put", name, "-"], &text)
-            .ok();
-        let said = as_ada(&["GET", &format!("secret/data/{name}")]);
-        assert!(
-            said.code == 0 && said.out.contains(&format!("{name}:1")),
-            "{}{}",
-            said.out,
-            said.err
-        );
-    }
-    let text = "\npath \"secret/data/{{identity.entity.name}}/*\" { capabilities = [\"read\"] }";
-    fs::write(file, text).unwrap();
-    assert_eq!(check(&[file, "GET", "secret/data/lovelace/x"]).code, 3);
-    let said = as_ada(&[file, "GET", "secret/data/lovelace/x"]);
-    assert!(
-        said.code == 0 && said.out.contains(&format!("{file}:2")),
-        "{}{}",
-        said.out,
-        said.err
-    );
-    assert_eq!(as_ada(&[file, "GET", "secret/data/ada/x"]).code, 3);
-
-    assert!(desk.root(&["policy", "ls"]).ok().contains("app\n"));
-    assert_eq!(desk.root(&["policy", "get", "app"]).ok(), POLICY);
-    desk.root(&["policy", "rm", "app"]).ok();
-    assert!(!desk.root(&["policy", "ls"]).ok().contains("app\n"));
-    fs::write(file, "path \"x\" { capabilities = [\"fly\"] }").unwrap();
-    assert_ne!(check(&[file, "GET", "x"]).code, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::auth;
 use crate::core::auth::unserved;
 use crate::core::draft::Draft;
-use crate::core::engine::Engine;
+use crate::core::engine::{Call, Engine};
 use crate::core::engines;
 use crate::core::mounts::{self, Mount};
 use crate::core::path::MountPath;
@@ -120,6 +120,16 @@ impl Registry {
             self.engines.get(mount.kind.as_str())
         };
         found.ok_or_else(|| Refusal::Internal(format!("no engine of kind `{}`", mount.kind)))
+    }
+
+    /// Returns whether a call needs the capability `sudo` at a mount of this kind. Of a kind that is not
+    /// known nothing is protected.
+    pub fn needs_sudo(&self, place: Place, kind: &str, call: &Call<'_>) -> bool {
+        let of = match place {
+            Place::Secrets => &self.engines,
+            Place::Auth => &self.auths,
+        };
+        of.get(kind).is_some_and(|engine| engine.needs_sudo(call))
     }
 
     /// Writes the mounts that each cluster has: all of them at its beginning, later those that an

@@ -1,16 +1,20 @@
 //! Whether a request would be allowed, decided by what decides it on the server.
 
 mod person;
+mod place;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bastide_client::Client;
+use bastide_control::core::fields::parse_duration;
 use bastide_control::core::identity::EntityFacts;
 use bastide_control::core::path::ApiPath;
-use bastide_control::core::policy::acl::{Acl, Question};
-use bastide_control::core::policy::{Capabilities, Policy};
+use bastide_control::core::policy::acl::{Acl, Question, wrapping_allows};
+use bastide_control::core::policy::{Capabilities, Policy, Rule};
 use bastide_control::core::request::Operation;
 use serde_json::{Map, Value, json};
 
@@ -19,6 +23,7 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::verbs::reach;
 use person::Person;
+use place::Place;
 
 /// A policy, with where its text came from.
 struct Source {
@@ -69,20 +74,38 @@ impl Source {
     }
 }
 
-/// What was found out.
-struct Verdict {
-    allowed: bool,
-    /// The pattern that decides, and what it gives.
-    deciding: Option<(String, Capabilities)>,
+/// What is to be found out.
+pub(super) struct Wanted<'w> {
+    /// `[FILE] METHOD PATH [FIELD=VALUE...]`.
+    pub(super) words: &'w [String],
+    /// As whom.
+    pub(super) user: Option<&'w str>,
+    /// For how long the answer is to be wrapped.
+    pub(super) wrap: Option<&'w str>,
 }
 
-pub(super) async fn run(
-    words: &[String],
-    user: Option<&str>,
-    format: &Format,
-    at: &At,
-) -> anyhow::Result<ExitCode> {
-    let (words, fields) = fields(words);
+/// The request that is judged.
+struct Asked<'w> {
+    method: &'w str,
+    path: ApiPath,
+    /// The path as it is shown.
+    shown: &'w str,
+    fields: Map<String, Value>,
+    wrap: Option<Duration>,
+}
+
+/// What was found out about one operation.
+struct Verdict<'a> {
+    operation: Operation,
+    allowed: bool,
+    /// Whether the path needs `sudo`; `None` if nobody says what lies there.
+    sudo: Option<bool>,
+    /// The pattern that decides, and its rule.
+    deciding: Option<(String, &'a Rule)>,
+}
+
+pub(super) async fn run(wanted: &Wanted<'_>, format: &Format, at: &At) -> anyhow::Result<ExitCode> {
+    let (words, fields) = fields(wanted.words);
     let (file, method, path) = match words {
         [file, method, path] => (Some(file.as_str()), method, path),
         [method, path] => (None, method, path),
@@ -91,7 +114,7 @@ pub(super) async fn run(
             "expected `[FILE] METHOD PATH [FIELD=VALUE...]`"
         )),
     };
-    if file.is_none() && user.is_none() {
+    if file.is_none() && wanted.user.is_none() {
         return Err(
             Failure::new(Exit::Usage, "neither a file nor a user is given")
                 .hint("`bastide policy check app.hcl GET secret/data/app`, or with `--as ada`")
@@ -109,62 +132,24 @@ pub(super) async fn run(
     } else {
         api_path
     };
-    let sources = sources(file, user, at).await?;
-    if sources.iter().any(|source| source.name == "root") {
-        told(
-            format,
-            &json!({ "allowed": true, "policy": "root" }),
-            || format!("allowed: {method} {trimmed}\n  by policy `root`, which allows everything"),
-        );
-        return Ok(ExitCode::SUCCESS);
-    }
-    let acl = Acl::new(sources.iter().map(|source| &source.policy));
-    let verdicts: Vec<_> = operations
-        .iter()
-        .map(|operation| (*operation, judge(&acl, *operation, &api_path, &fields)))
-        .collect();
-    let allowed = verdicts.iter().any(|(_, verdict)| verdict.allowed);
-    let deciding = verdicts
-        .iter()
-        .find_map(|(_, verdict)| verdict.deciding.clone());
-    let places: Vec<(String, usize)> = deciding
-        .iter()
-        .flat_map(|(pattern, _)| {
-            let places = sources
-                .iter()
-                .filter_map(|source| Some((source.name.clone(), source.line(pattern)?)));
-            places.collect::<Vec<_>>()
-        })
-        .collect();
-    let wanted = |allowed: bool| -> Vec<&str> {
-        let of = verdicts.iter().filter(|(_, it)| it.allowed == allowed);
-        of.map(|(operation, _)| operation.as_str()).collect()
+    let asked = Asked {
+        method,
+        path: api_path,
+        shown: trimmed,
+        fields,
+        wrap: wanted.wrap.map(wrapping).transpose()?.flatten(),
     };
-    let shown = json!({
-        "allowed": allowed,
-        "method": method,
-        "path": trimmed,
-        "pattern": deciding.as_ref().map(|(pattern, _)| pattern),
-        "capabilities": deciding.as_ref().map(|(_, gives)| gives.names()),
-        "lines": places.iter().map(|(name, line)| json!({ "policy": name, "line": line }))
-            .collect::<Vec<_>>(),
-    });
-    told(format, &shown, || {
-        let mut text = format!(
-            "{}: {method} {trimmed}",
-            if allowed { "allowed" } else { "denied" }
-        );
-        match &deciding {
-            None => text.push_str("\n  no line matches, and what is not allowed is denied"),
-            Some((pattern, gives)) => {
-                for (name, line) in &places {
-                    let _ = write!(text, "\n  {name}:{line}  path \"{pattern}\"");
-                }
-                text.push_str(&because(*gives, &wanted(true), &wanted(false)));
-            }
-        }
-        text
-    });
+    let client = match wanted.user {
+        Some(_) => Some(reach::client(at).await?),
+        None => None,
+    };
+    let person = client.as_ref().zip(wanted.user);
+    let sources = sources(file, person).await?;
+    let place = match &client {
+        Some(client) => Place::ask(client, &asked.path).await?,
+        None => Place::fixed(&asked.path),
+    };
+    let allowed = tell(&asked, &operations, &sources, place.as_ref(), format);
     Ok(if allowed {
         ExitCode::SUCCESS
     } else {
@@ -172,15 +157,117 @@ pub(super) async fn run(
     })
 }
 
+/// Reads for how long an answer is to be wrapped, as the server does: no time is not at all.
+fn wrapping(text: &str) -> anyhow::Result<Option<Duration>> {
+    let ttl = parse_duration(text).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("`{text}` is no duration"))
+            .hint("seconds, or such as `5m` and `1h30m`")
+    })?;
+    Ok((!ttl.is_zero()).then_some(ttl))
+}
+
+/// Judges and prints; returns whether the request is allowed.
+fn tell(
+    asked: &Asked<'_>,
+    operations: &[Operation],
+    sources: &[Source],
+    place: Option<&Place>,
+    format: &Format,
+) -> bool {
+    let (method, path) = (asked.method, asked.shown);
+    let hint = place.and_then(|place| place.other_path(operations));
+    let hinted = |text: &mut String| {
+        if let (Some(place), Some(path)) = (place, &hint) {
+            let mount = place.mount();
+            let _ = write!(
+                text,
+                "\n  `{mount}` is kv version 2: the path to ask is `{path}`"
+            );
+        }
+    };
+    if sources.iter().any(|source| source.name == "root") {
+        let shown = json!({ "allowed": true, "policy": "root", "path_to_ask": hint });
+        told(format, &shown, || {
+            let mut text =
+                format!("allowed: {method} {path}\n  by policy `root`, which allows everything");
+            hinted(&mut text);
+            text
+        });
+        return true;
+    }
+    let acl = Acl::new(sources.iter().map(|source| &source.policy));
+    let verdicts: Vec<Verdict<'_>> = operations
+        .iter()
+        .map(|operation| judge(&acl, *operation, asked, place))
+        .collect();
+    let allowed = verdicts.iter().any(|verdict| verdict.allowed);
+    let sudo = verdicts.iter().find_map(|verdict| verdict.sudo);
+    let deciding = verdicts.iter().find_map(|verdict| verdict.deciding.clone());
+    let places: Vec<(&str, usize)> = deciding
+        .iter()
+        .flat_map(|(pattern, _)| {
+            let places = sources
+                .iter()
+                .filter_map(|source| Some((source.name.as_str(), source.line(pattern)?)));
+            places.collect::<Vec<_>>()
+        })
+        .collect();
+    let gives_sudo = deciding
+        .as_ref()
+        .is_some_and(|(_, rule)| rule.capabilities.has(Capabilities::SUDO));
+    let shown = json!({
+        "allowed": allowed,
+        "method": method,
+        "path": path,
+        "pattern": deciding.as_ref().map(|(pattern, _)| pattern),
+        "capabilities": deciding.as_ref().map(|(_, rule)| rule.capabilities.names()),
+        "lines": places.iter().map(|(name, line)| json!({ "policy": name, "line": line }))
+            .collect::<Vec<_>>(),
+        "sudo_needed": sudo,
+        "sudo_granted": gives_sudo,
+        "wrap_ttl": asked.wrap.map(|ttl| ttl.as_secs()),
+        "path_to_ask": hint,
+    });
+    told(format, &shown, || {
+        let word = if allowed { "allowed" } else { "denied" };
+        let mut text = format!("{word}: {method} {path}");
+        match &deciding {
+            None => text.push_str("\n  no line matches, and what is not allowed is denied"),
+            Some((pattern, rule)) => {
+                for (name, line) in &places {
+                    let _ = write!(text, "\n  {name}:{line}  path \"{pattern}\"");
+                }
+                text.push_str(&because(rule, &verdicts, asked.wrap));
+            }
+        }
+        if sudo == Some(true) {
+            let gives = if gives_sudo { "granted" } else { "not granted" };
+            let _ = write!(text, "\n  the path needs `sudo`, which is {gives}");
+        }
+        hinted(&mut text);
+        text
+    });
+    allowed
+}
+
 /// Says why what is given allows the one and not the other.
-fn because(gives: Capabilities, allowed: &[&str], denied: &[&str]) -> String {
-    let mut text = format!("\n  which gives {}", gives.names().join(", "));
-    let is_given = denied.iter().any(|it| gives.names().contains(it));
-    if allowed.is_empty() && is_given {
-        text.push_str(", but not with these fields, or not without others: see its parameters");
-    } else if allowed.is_empty() {
+fn because(rule: &Rule, verdicts: &[Verdict<'_>], wrap: Option<Duration>) -> String {
+    let words = |allowed: bool| -> Vec<&str> {
+        let of = verdicts.iter().filter(|it| it.allowed == allowed);
+        of.map(|verdict| verdict.operation.as_str()).collect()
+    };
+    let (allowed, denied) = (words(true), words(false));
+    let gives = rule.capabilities.names();
+    let mut text = format!("\n  which gives {}", gives.join(", "));
+    let is_given = denied.iter().any(|it| gives.contains(it));
+    if allowed.is_empty() && !is_given {
         let _ = write!(text, "; needed is {}", denied.join(" or "));
-    } else if !denied.is_empty() {
+    } else if allowed.is_empty() && !wrapping_allows(rule, wrap) {
+        text.push_str(", but only ");
+        text.push_str(&wrapped(rule));
+    } else if allowed.is_empty() && !lacks_sudo(rule, verdicts) {
+        text.push_str(", but not with these fields, or not without others: see its parameters");
+    } else if !denied.is_empty() && !allowed.is_empty() {
         let _ = write!(
             text,
             "; only to {}, not to {}",
@@ -189,6 +276,23 @@ fn because(gives: Capabilities, allowed: &[&str], denied: &[&str]) -> String {
         );
     }
     text
+}
+
+fn lacks_sudo(rule: &Rule, verdicts: &[Verdict<'_>]) -> bool {
+    !rule.capabilities.has(Capabilities::SUDO)
+        && verdicts.iter().any(|verdict| verdict.sudo == Some(true))
+}
+
+/// Says for how long a rule wants answers to be wrapped.
+fn wrapped(rule: &Rule) -> String {
+    let secs = |limit: Duration| format!("{}s", limit.as_secs());
+    let limits = match (rule.min_wrap.map(secs), rule.max_wrap.map(secs)) {
+        (Some(min), Some(max)) => format!("for {min} to {max}"),
+        (Some(min), None) => format!("for {min} or longer"),
+        (None, Some(max)) => format!("for {max} at most"),
+        (None, None) => String::new(),
+    };
+    format!("where the answer is wrapped {limits}: see `--wrap`")
 }
 
 fn told(format: &Format, json: &Value, text: impl FnOnce() -> String) {
@@ -211,19 +315,26 @@ fn fields(words: &[String]) -> (&[String], Map<String, Value>) {
     (words, fields.collect())
 }
 
-fn judge(acl: &Acl, operation: Operation, path: &ApiPath, fields: &Map<String, Value>) -> Verdict {
+fn judge<'a>(
+    acl: &'a Acl,
+    operation: Operation,
+    asked: &Asked<'_>,
+    place: Option<&Place>,
+) -> Verdict<'a> {
+    let sudo = place.map(|place| place.needs_sudo(operation, &asked.fields));
     let question = Question {
         operation,
-        path,
+        path: &asked.path,
         folded: None,
-        data: fields,
-        wrap: None,
-        sudo: false,
+        data: &asked.fields,
+        wrap: asked.wrap,
+        sudo: sudo == Some(true),
     };
-    let deciding = acl.deciding(operation, path);
     Verdict {
+        operation,
         allowed: acl.authorise(&question).is_some(),
-        deciding,
+        sudo,
+        deciding: acl.deciding(operation, &asked.path),
     }
 }
 
@@ -245,14 +356,10 @@ fn operations(method: &str) -> anyhow::Result<Vec<Operation>> {
 }
 
 /// Gathers the policies: of the file, and of the user as the server knows him.
-async fn sources(file: Option<&str>, user: Option<&str>, at: &At) -> anyhow::Result<Vec<Source>> {
-    let (client, person) = match user {
-        Some(user) => {
-            let client = reach::client(at).await?;
-            let person = Person::ask(&client, user).await?;
-            (Some(client), Some(person))
-        }
-        None => (None, None),
+async fn sources(file: Option<&str>, user: Option<(&Client, &str)>) -> anyhow::Result<Vec<Source>> {
+    let person = match user {
+        Some((client, user)) => Some(Person::ask(client, user).await?),
+        None => None,
     };
     let entity = person.as_ref().and_then(|person| person.entity.as_ref());
     let mut sources = Vec::new();
@@ -262,7 +369,7 @@ async fn sources(file: Option<&str>, user: Option<&str>, at: &At) -> anyhow::Res
         own = Path::new(file).file_stem().and_then(|stem| stem.to_str());
         sources.push(Source::new(file.to_owned(), text, entity)?);
     }
-    let (Some(client), Some(person)) = (&client, &person) else {
+    let (Some((client, _)), Some(person)) = (user, &person) else {
         return Ok(sources);
     };
     for name in &person.policies {

@@ -270,9 +270,9 @@ impl Acl {
             .or_else(|| self.best(bare))
     }
 
-    /// Returns the pattern whose rule decides an operation at a path, and the capabilities that it
-    /// gives; `None` if no pattern matches.
-    pub fn deciding(&self, operation: Operation, path: &ApiPath) -> Option<(String, Capabilities)> {
+    /// Returns the pattern whose rule decides an operation at a path, and the rule, merged of all that
+    /// have this pattern; `None` if no pattern matches.
+    pub fn deciding(&self, operation: Operation, path: &ApiPath) -> Option<(String, &Rule)> {
         let deciding = self.rule(operation, path)?;
         let exact = self
             .exact
@@ -287,7 +287,7 @@ impl Acl {
                 format!("{}{star}", glob.pattern.text)
             }
         };
-        Some((pattern, deciding.capabilities))
+        Some((pattern, deciding))
     }
 
     /// Returns the rule of the highest priority that matches.
@@ -430,7 +430,8 @@ fn allows(rule: &Rule, question: &Question<'_>) -> bool {
         && parameters_allow(rule, question)
 }
 
-fn wrapping_allows(rule: &Rule, wrap: Option<Duration>) -> bool {
+/// Returns whether a rule lets an answer be wrapped for so long, or not at all.
+pub fn wrapping_allows(rule: &Rule, wrap: Option<Duration>) -> bool {
     match (rule.min_wrap, rule.max_wrap, wrap) {
         (None, None, _) => true,
         (_, _, None) => false,
